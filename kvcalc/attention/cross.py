@@ -1,0 +1,28 @@
+"""Cross-attention of an encoder-decoder: K and V of the encoder's tokens, written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from kvcalc.attention.base import HeadedAttention
+from kvcalc.streams import Encoder, Extent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cross(HeadedAttention):
+    """K and V of E encoder tokens, whatever the decoder's length.
+
+    elements = num_key_value_heads x (head_dim + v_head_dim) x E
+    """
+
+    kind: Literal["cross"] = "cross"
+    summary: ClassVar[str] = "cross-attention: K and V of the encoder's tokens"
+    source: ClassVar[str] = "Vaswani et al. 2017 section 3.2.3; T5 arXiv 1910.10683; Whisper arXiv 2212.04356"
+
+    def extent(self) -> Extent:
+        return Encoder()
+
+    @property
+    def label(self) -> str:
+        return f"cross {super(Cross, self).label}"

@@ -1,0 +1,41 @@
+"""Kimi delta attention: a matrix state per head, convolutions over q, k and v."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from kvcalc.attention.base import Attention
+from kvcalc.fields import Size, StateDtype
+from kvcalc.formats import Role
+from kvcalc.streams import Fixed, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kda(Attention):
+    """Kimi Linear's gated delta attention: constant in the length.
+
+    conv  = 3 x num_heads x head_dim x (kernel - 1)
+    state = num_heads x head_dim x head_dim
+    """
+
+    kind: Literal["kda"] = "kda"
+    num_heads: Size
+    head_dim: Size
+    short_conv_kernel_size: Size
+    conv_dtype: StateDtype = "bf16"
+    state_dtype: StateDtype = "fp32"
+    summary: ClassVar[str] = "Kimi delta attention: convolution and matrix state, constant size"
+    source: ClassVar[str] = "Kimi Linear arXiv 2510.26692; vLLM 0.33.0 mamba_utils.py:155-330"
+
+    @property
+    def label(self) -> str:
+        return f"KDA {self.num_heads} x {self.head_dim} x {self.head_dim}"
+
+    def streams(self) -> tuple[Stream, ...]:
+        past = Fixed(self.short_conv_kernel_size - 1)
+        heads, width = self.num_heads, self.head_dim
+        return (
+            Stream(role=Role.CONV, heads=heads, width=3 * width, extent=past, dtype=self.conv_dtype),
+            Stream(role=Role.STATE, heads=heads, width=width * width, extent=Fixed(), dtype=self.state_dtype),
+        )

@@ -1,0 +1,42 @@
+"""Mamba-1: a convolution state and a recurrent state per channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from kvcalc.attention.base import Attention
+from kvcalc.fields import Size, Size0, StateDtype
+from kvcalc.formats import Role
+from kvcalc.streams import Fixed, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mamba(Attention):
+    """Selective state space: constant in the length.
+
+    conv  = intermediate_size x (conv_kernel - 1)
+    state = intermediate_size x ssm_state_size
+    """
+
+    kind: Literal["mamba"] = "mamba"
+    intermediate_size: Size
+    """Channels of the mixer (d_inner = expand x hidden_size)."""
+    ssm_state_size: Size
+    conv_kernel: Size
+    time_step_rank: Size0 = 0
+    conv_dtype: StateDtype = "bf16"
+    state_dtype: StateDtype = "fp32"
+    summary: ClassVar[str] = "Mamba-1: convolution and recurrent state, constant size"
+    source: ClassVar[str] = "Mamba arXiv 2312.00752 section 3; vLLM 0.33.0 mamba_utils.py:155-330"
+
+    @property
+    def label(self) -> str:
+        return f"Mamba-1 {self.intermediate_size:,} x {self.ssm_state_size}"
+
+    def streams(self) -> tuple[Stream, ...]:
+        channels = self.intermediate_size
+        return (
+            Stream(role=Role.CONV, heads=channels, width=1, extent=Fixed(self.conv_kernel - 1), dtype=self.conv_dtype),
+            Stream(role=Role.STATE, heads=channels, width=self.ssm_state_size, extent=Fixed(), dtype=self.state_dtype),
+        )

@@ -1,0 +1,67 @@
+"""Multi-head latent attention: one latent vector per token stands for the K and V of all heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from kvcalc.attention.base import Attention
+from kvcalc.fields import Size, Size0
+from kvcalc.formats import Role
+from kvcalc.streams import Extent, Full, Sharding, Stream, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention(Attention):
+    """The latent c_KV (kv_lora_rank) and one rotary key shared by all heads (qk_rope_head_dim).
+
+    elements per token = kv_lora_rank + qk_rope_head_dim: no factor 2, and no split over TP ranks.
+    """
+
+    num_attention_heads: Size
+    kv_lora_rank: Size
+    qk_rope_head_dim: Size0
+    qk_nope_head_dim: Size
+    v_head_dim: Size
+    q_lora_rank: Size | None = None
+    sliding_window: Size | None = None
+    """Set only for the what-if of a windowed latent; no shipped model has one."""
+
+    def extent(self) -> Extent:
+        return Full() if self.sliding_window is None else Window(self.sliding_window)
+
+    def streams(self) -> tuple[Stream, ...]:
+        width = self.kv_lora_rank + self.qk_rope_head_dim
+        return (Stream(role=Role.LATENT, heads=1, width=width, extent=self.extent(), sharding=Sharding.REPLICATED),)
+
+    def with_kv_heads(self, count: int | None) -> Attention:
+        """K of qk_nope + qk_rope and V of v_head_dim per head, as an expanded cache would hold them."""
+        from kvcalc.attention.full import Full as FullAttention
+
+        expanded = FullAttention(
+            num_attention_heads=self.num_attention_heads,
+            num_key_value_heads=self.num_attention_heads,
+            head_dim=self.qk_nope_head_dim + self.qk_rope_head_dim,
+            v_head_dim=self.v_head_dim,
+        )
+        return expanded.with_kv_heads(count)
+
+    def with_latent(self, rank: int, rope: int) -> Attention:
+        return replace(self, kv_lora_rank=rank, qk_rope_head_dim=rope)
+
+    def with_window(self, size: int) -> Attention:
+        return replace(self, sliding_window=size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mla(LatentAttention):
+    """DeepSeek-V2's multi-head latent attention."""
+
+    kind: Literal["mla"] = "mla"
+    summary: ClassVar[str] = "multi-head latent attention: one latent + rotary key per token"
+    source: ClassVar[str] = "DeepSeek-V2, arXiv 2405.04434, section 2.1 and table 1: (d_c + d_h^R) l elements"
+
+    @property
+    def label(self) -> str:
+        window = f", window {self.sliding_window:,}" if self.sliding_window else ""
+        return f"MLA {self.num_attention_heads} x ({self.kv_lora_rank}+{self.qk_rope_head_dim}){window}"

@@ -1,0 +1,44 @@
+"""A layer that reads another layer's cache and keeps none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from kvcalc.attention.base import Attention
+from kvcalc.fields import Name, Size
+from kvcalc.streams import Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared(Attention):
+    """Zero bytes: queries of this layer attend to the cache of an earlier layer of entry `reads`.
+
+    Gemma-3n and Gemma-4-E (the last `num_kv_shared_layers`), Hunyuan-Large (cross-layer attention: pairs),
+    YOCO (the upper half reads one layer).
+    """
+
+    kind: Literal["shared"] = "shared"
+    reads: Name
+    """Name of the entry under `attention:` whose cache is read."""
+    num_attention_heads: Size
+    summary: ClassVar[str] = "reads another layer's cache: keeps nothing"
+    source: ClassVar[str] = "CLA arXiv 2405.12981; YOCO arXiv 2405.05254; transformers 5.23.0 models/gemma3n"
+
+    @property
+    def label(self) -> str:
+        return f"shares the cache of `{self.reads}`"
+
+    def streams(self) -> tuple[Stream, ...]:
+        return ()
+
+    def resolve(self, table: Mapping[str, Attention]) -> Attention:
+        return BoundShared(reads=self.reads, num_attention_heads=self.num_attention_heads, target=table[self.reads])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundShared(Shared):
+    """A Shared layer that knows the kind whose cache it reads."""
+
+    target: Attention

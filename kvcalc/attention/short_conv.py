@@ -1,0 +1,37 @@
+"""Gated short convolution (LFM2): the last inputs of a small causal kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from kvcalc.attention.base import Attention
+from kvcalc.fields import Size, StateDtype
+from kvcalc.formats import Role
+from kvcalc.streams import Fixed, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortConv(Attention):
+    """LFM2's convolution layers: constant in the length.
+
+    conv = conv_dim x (conv_L_cache - 1)
+    """
+
+    kind: Literal["short_conv"] = "short_conv"
+    conv_dim: Size
+    conv_L_cache: Size
+    conv_dtype: StateDtype = "bf16"
+    summary: ClassVar[str] = "short convolution: last inputs, constant size"
+    source: ClassVar[str] = "LFM2 (transformers 5.23.0 models/lfm2); vLLM 0.33.0 mamba_utils.py:155-330"
+
+    @property
+    def label(self) -> str:
+        return f"short conv {self.conv_dim:,} x {self.conv_L_cache}"
+
+    def streams(self) -> tuple[Stream, ...]:
+        return (
+            Stream(
+                role=Role.CONV, heads=self.conv_dim, width=1, extent=Fixed(self.conv_L_cache - 1), dtype=self.conv_dtype
+            ),
+        )

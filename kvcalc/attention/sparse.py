@@ -1,0 +1,44 @@
+"""MLA with a sparse indexer beside it (DeepSeek-V3.2, GLM-5): small keys choose which latents are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from kvcalc.attention.mla import LatentAttention
+from kvcalc.fields import Size
+from kvcalc.formats import Role
+from kvcalc.streams import Sharding, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparse(LatentAttention):
+    """MLA's latent, and one indexer key of `index_head_dim` elements per token (one head, replicated).
+
+    elements per token = kv_lora_rank + qk_rope_head_dim + index_head_dim; every latent is kept although a
+    step reads only `index_topk` of them. `index_cache: shared` marks layers that reuse an earlier layer's
+    choice and keep no indexer key.
+    """
+
+    kind: Literal["sparse"] = "sparse"
+    index_head_dim: Size
+    index_n_heads: Size
+    index_topk: Size
+    index_cache: Literal["own", "shared"] = "own"
+    summary: ClassVar[str] = "MLA + sparse indexer (DSA): latent and one indexer key per token"
+    source: ClassVar[str] = "DeepSeek-V3.2-Exp report section 1 (lightning indexer); vLLM 0.33.0 deepseek_v2.py:658"
+
+    @property
+    def label(self) -> str:
+        index = f" + index {self.index_head_dim}" if self.index_cache == "own" else ""
+        latent = f"MLA {self.num_attention_heads} x ({self.kv_lora_rank}+{self.qk_rope_head_dim})"
+        return f"{latent}{index}, top {self.index_topk:,}"
+
+    def streams(self) -> tuple[Stream, ...]:
+        latent = super(Sparse, self).streams()
+        if self.index_cache == "shared":
+            return latent
+        index = Stream(
+            role=Role.INDEX, heads=1, width=self.index_head_dim, extent=self.extent(), sharding=Sharding.REPLICATED
+        )
+        return (*latent, index)

@@ -1,0 +1,56 @@
+"""What is wrong with an input, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One finding. `line` and `column` count from 1; they are None where no place in a file is meant.
+
+    `code` is stable (KV0xx syntax and schema, KV1xx geometry, KV2xx expectations, KV3xx sources,
+    KV4xx drift, KV5xx budgets, KV6xx hygiene, KV9xx usage).
+    """
+
+    code: str
+    message: str
+    severity: Severity = Severity.ERROR
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    help: str | None = None
+
+    @property
+    def place(self) -> str:
+        """`path:line:column`, as far as known; empty when nothing is."""
+        parts = [self.path or "", *(str(n) for n in (self.line, self.column) if n is not None)]
+        return ":".join(parts) if self.path else ""
+
+
+class KvcalcError(Exception):
+    """Carries every Problem that stands between an input and its answer."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+def usage_error(message: str, *, help: str | None = None) -> KvcalcError:
+    """A wrong argument (no place in a file): code KV901."""
+    return KvcalcError(Problem(code="KV901", message=message, help=help))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A help line naming the closest known words, or None when nothing is near."""
+    near = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else None

@@ -1,0 +1,248 @@
+"""A model as a spec file describes it, and its layers written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le, MinLen
+
+from kvcalc.attention import Attention, AttentionKind
+from kvcalc.fields import STRICT, Name, Size, Size0, Text
+from kvcalc.spec.ffn import FfnKind
+from kvcalc.spec.yamlio import Loc
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
+MAX_LAYERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ByKind:
+    """Marks a union whose members are told apart by their `kind`, without importing pydantic here."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        from pydantic import Field
+
+        return handler.generate_schema(Annotated[source, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where figures of this spec come from."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    source: Text
+    kind: Literal["config", "partial-config", "preset", "paper", "class-default", "model-card", "engine", "memory"]
+    """`config` is the model's own verbatim config.json; `memory` is a lead, not a proof."""
+    note: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """`count` equal layers: names under `attention:` and `ffn:`; a list for two, nothing for none."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    count: Size = 1
+    attention: Name | tuple[Name, ...] | None = None
+    ffn: Name | tuple[Name, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerEntry(Layer):
+    """Equal layers, or a `pattern` of layers repeated `count` times."""
+
+    pattern: tuple[Layer, ...] | None = None
+
+
+Quantity = Literal[
+    "kv_bytes_per_token",
+    "kv_elements_per_token",
+    "index_bytes_per_token",
+    "kv_bytes",
+    "state_bytes",
+    "logical_bytes",
+    "total_params",
+    "active_params",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """A published figure that this spec must reproduce exactly."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    quantity: Quantity
+    value: Annotated[int, Ge(0), Le(2**70)]
+    source: Text
+    batch_size: Size = 1
+    seq_len: Size | None = None
+    encoder_len: Size0 | None = None
+    kv_cache_dtype: Name = "bf16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One model. Keys follow Hugging Face's config.json."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Name
+    hub_id: Name | None = None
+    aliases: tuple[Name, ...] = ()
+    """Other hub ids of the same geometry (instruct or quantised weights)."""
+    revision: Name | None = None
+    """Commit or date of the config that was read."""
+    model_type: Name | None = None
+    sources: tuple[Source, ...] = ()
+    notes: Text | None = None
+    max_position_embeddings: Size | None = None
+    max_source_positions: Size | None = None
+    """Fixed length of the encoder's output, where the model has one."""
+    dtype: Name | None = None
+    hidden_size: Size | None = None
+    vocab_size: Size | None = None
+    tie_word_embeddings: bool = False
+    attention: Mapping[Name, Annotated[AttentionKind, ByKind()]]
+    ffn: Mapping[Name, Annotated[FfnKind, ByKind()]] | None = None
+    layers: Annotated[tuple[LayerEntry, ...], MinLen(1)]
+    encoder_layers: tuple[LayerEntry, ...] = ()
+    """Weights only: an encoder keeps no KV cache."""
+    mtp_layers: tuple[LayerEntry, ...] = ()
+    """Extra prediction layers: they cache only where they run (speculative decoding)."""
+    expect: tuple[Expectation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerUse:
+    """One layer, written out."""
+
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerGroup:
+    """All layers with the same caches."""
+
+    names: tuple[str, ...]
+    attention: tuple[Attention, ...]
+    indices: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    @property
+    def label(self) -> str:
+        return " + ".join(kind.label for kind in self.attention) or "no cache"
+
+
+def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+def write_out(entries: tuple[LayerEntry, ...]) -> tuple[LayerUse, ...]:
+    """Every layer in order, patterns and counts written out."""
+    uses: list[LayerUse] = []
+    for entry in entries:
+        inner: tuple[Layer, ...] = (entry,) if entry.pattern is None else entry.pattern
+        once = [
+            LayerUse(attention=_names(layer.attention), ffn=_names(layer.ffn))
+            for layer in inner
+            for _ in range(layer.count)
+        ]
+        uses += once if entry.pattern is None else once * entry.count
+    return tuple(uses)
+
+
+def layer_groups(spec: ModelSpec, entries: tuple[LayerEntry, ...] | None = None) -> tuple[LayerGroup, ...]:
+    """Layers with the same caches, in the order of their first layer (default: the decoder's layers)."""
+    indices: dict[tuple[str, ...], list[int]] = {}
+    for index, use in enumerate(write_out(spec.layers if entries is None else entries)):
+        indices.setdefault(use.attention, []).append(index)
+    return tuple(
+        LayerGroup(
+            names=names,
+            attention=tuple(spec.attention[name].resolve(spec.attention) for name in names),
+            indices=tuple(where),
+        )
+        for names, where in indices.items()
+    )
+
+
+Fault = tuple[Loc, str, str | None]
+"""(place, what is wrong, what to do)"""
+
+
+def contradictions(spec: ModelSpec) -> Iterator[Fault]:
+    """What a schema cannot see: names that lead nowhere, figures that cannot stand together."""
+    too_many = False
+    for key in ("layers", "encoder_layers", "mtp_layers"):
+        total = 0
+        for index, entry in enumerate(getattr(spec, key)):
+            total += entry.count * sum(layer.count for layer in entry.pattern or (Layer(),))
+            yield from _entry_faults(spec, (key, index), entry)
+        if total > MAX_LAYERS:
+            too_many = True
+            yield (key,), f"{total:,} layers: more than {MAX_LAYERS:,}", None
+    for name, kind in spec.attention.items():
+        for field, message in kind.contradictions():
+            yield ("attention", name, field), message, None
+        try:
+            kind.resolve(spec.attention)
+        except KeyError as missing:
+            known = ", ".join(sorted(spec.attention))
+            yield ("attention", name), f"refers to {missing}, which is not under `attention`", f"entries: {known}"
+    if not too_many:
+        used = {
+            n
+            for key in ("layers", "encoder_layers", "mtp_layers")
+            for u in write_out(getattr(spec, key))
+            for n in u.attention
+        }
+        yield from _sharing_faults(spec)
+        for name in spec.attention:
+            if name not in used:
+                yield ("attention", name), f"{name!r} is used by no layer", "remove it, or name it under `layers`"
+
+
+def _entry_faults(spec: ModelSpec, loc: Loc, entry: LayerEntry) -> Iterator[Fault]:
+    if entry.pattern is not None and (entry.attention is not None or entry.ffn is not None):
+        yield loc, "a `pattern` and `attention`/`ffn` stand side by side", "put them inside the pattern"
+    if entry.pattern == ():
+        yield (*loc, "pattern"), "an empty pattern", None
+    inner: Iterator[tuple[Loc, Layer]] = (
+        iter([(loc, entry)])
+        if entry.pattern is None
+        else (((*loc, "pattern", index), layer) for index, layer in enumerate(entry.pattern))
+    )
+    tables: tuple[tuple[str, Callable[[Layer], Any], Mapping[str, Any]], ...] = (
+        ("attention", lambda layer: layer.attention, spec.attention),
+        ("ffn", lambda layer: layer.ffn, spec.ffn or {}),
+    )
+    for place, layer in inner:
+        for key, names, table in tables:
+            for name in _names(names(layer)):
+                if name not in table:
+                    known = ", ".join(sorted(table)) or "none"
+                    yield (*place, key), f"{name!r} is not under `{key}`", f"entries: {known}"
+
+
+def _sharing_faults(spec: ModelSpec) -> Iterator[Fault]:
+    """A layer can only read a cache that an earlier layer has written."""
+    written: set[str] = set()
+    reported: set[str] = set()
+    for use in write_out(spec.layers):
+        for name in use.attention:
+            target = getattr(spec.attention.get(name), "reads", None)
+            if target is None:
+                written.add(name)
+            elif name not in reported and (target not in written):
+                reported.add(name)
+                yield ("attention", name, "reads"), f"no earlier layer keeps {target!r}", None

@@ -1,0 +1,166 @@
+"""A cache is a set of streams: heads x width elements per kept row, an extent, a format, a sharding.
+
+logical bytes = sum over layers and streams of ceil(format.bits(extent.rows(S), heads, width) / 8)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from kvcalc.formats import Format, FormatChoice, IntLike, Role, bytes_of, lesser
+
+
+class Extent(Protocol):
+    """How many rows of a stream are kept for a sequence of S tokens (and E encoder tokens)."""
+
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike: ...
+
+    @property
+    def saturation(self) -> int:
+        """From this many tokens on, rows grow evenly (or not at all)."""
+        ...
+
+    @property
+    def period(self) -> int:
+        """Tokens after which one more step of rows has been added."""
+        ...
+
+    @property
+    def grows(self) -> bool:
+        """Whether rows grow without bound with the tokens."""
+        ...
+
+    @property
+    def formula(self) -> str:
+        """Rows as an expression in S (tokens) and E (encoder tokens)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Every token is kept."""
+
+    saturation: int = field(default=0, init=False)
+    period: int = field(default=1, init=False)
+    grows: bool = field(default=True, init=False)
+    formula: str = field(default="S", init=False)
+
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The newest `size` tokens are kept: min(S, size). A chunk of `size` tokens needs the same room."""
+
+    size: int
+    chunked: bool = False
+    """Chunked attention starts anew every `size` tokens: the same capacity, freed chunk by chunk."""
+    period: int = field(default=1, init=False)
+    grows: bool = field(default=False, init=False)
+
+    @property
+    def saturation(self) -> int:
+        return self.size
+
+    @property
+    def formula(self) -> str:
+        return f"min(S, {self.size})"
+
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return lesser(tokens, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A constant number of rows, whatever the length."""
+
+    count: int = 1
+    saturation: int = field(default=0, init=False)
+    period: int = field(default=1, init=False)
+    grows: bool = field(default=False, init=False)
+
+    @property
+    def formula(self) -> str:
+        return str(self.count)
+
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * 0 + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """The encoder's tokens are kept, however long the decoder's sequence."""
+
+    saturation: int = field(default=0, init=False)
+    period: int = field(default=1, init=False)
+    grows: bool = field(default=False, init=False)
+    formula: str = field(default="E", init=False)
+
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * 0 + encoder_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """One row for every `stride` complete tokens: floor(S / stride)."""
+
+    stride: int
+    saturation: int = field(default=0, init=False)
+    grows: bool = field(default=True, init=False)
+
+    @property
+    def period(self) -> int:
+        return self.stride
+
+    @property
+    def formula(self) -> str:
+        return f"floor(S / {self.stride})"
+
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens // self.stride
+
+
+class Sharding(StrEnum):
+    """What tensor parallelism does to a stream."""
+
+    HEADS = "heads"
+    """Split over heads, at least one per rank: a rank count above the heads replicates them."""
+    REPLICATED = "replicated"
+    """Every rank holds it whole (MLA's latent, indexer keys)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What one attention layer keeps of one sequence, of one role.
+
+    Rows hold `heads x width` elements. `dtype` is set where the model itself fixes the format (recurrent
+    states); None follows the chosen KV cache dtype.
+    """
+
+    role: Role
+    heads: int
+    width: int
+    extent: Extent
+    sharding: Sharding = Sharding.HEADS
+    dtype: str | None = None
+    label: str = ""
+    """Distinguishes streams of one role within a kind, as in `conv_qk` and `conv_v`; default: the role."""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.role.value
+
+    def format(self, choice: FormatChoice) -> Format:
+        return choice.format(self.role, self.width, self.dtype)
+
+    def elements(self, tokens: IntLike, encoder_tokens: int = 0) -> IntLike:
+        """Cached values, without metadata, of one layer and one sequence."""
+        return self.extent.rows(tokens, encoder_tokens) * (self.heads * self.width)
+
+    def bytes(self, tokens: IntLike, choice: FormatChoice, encoder_tokens: int = 0) -> IntLike:
+        """Logical bytes of one layer and one sequence of `tokens` tokens."""
+        rows = self.extent.rows(tokens, encoder_tokens)
+        return bytes_of(self.format(choice).bits(rows, self.heads, self.width))
