@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from kvcalc.formats import Format, FormatChoice, IntLike, Role, bytes_of, lesser
+from kvcalc.cache_dtypes import FormatChoice
+from kvcalc.formats import Format, IntLike, Role, bytes_of, lesser
 
 
 class Extent(Protocol):

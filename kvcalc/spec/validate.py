@@ -89,7 +89,8 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
     if kind in bounds:
         return document.problem("KV013", loc, f"{last}: must be {bounds[kind].format(**context)}, got {_shown(value)}")
     wanted = {
-        "int_type": "an integer", "int_from_float": "an integer", "string_type": "a string", "bool_type": "true or false",
+        "int_type": "an integer", "int_from_float": "an integer", "string_type": "a string",
+        "bool_type": "true or false",
         "tuple_type": "a list", "dict_type": "a mapping", "dataclass_type": "a mapping", "mapping_type": "a mapping",
         "float_type": "a number",
     }  # fmt: skip
