@@ -78,6 +78,11 @@ class Format(Protocol):
         """Rows after which the bytes repeat their step: the slope is exact over multiples of it."""
         ...
 
+    @property
+    def saturation(self) -> int:
+        """From this many rows on, bytes grow evenly from period to period."""
+        ...
+
     def formula(self, width: int) -> str:
         """The bytes as an expression in `rows`, `heads`, `width` (Python syntax, exact division)."""
         ...
@@ -137,7 +142,14 @@ class RowFormat:
     def period(self, heads: int, width: int) -> int:
         return 8 // gcd(8, heads * self.row_bits(width))
 
+    @property
+    def saturation(self) -> int:
+        return 0
+
     def formula(self, width: int) -> str:
+        only = self.segments[0]
+        if len(self.segments) == 1 and not (only.group_bits or self.pad_bits or only.bits % 8):
+            return f"rows * heads * width * {only.bits // 8}"
         terms = [segment.formula(width) for segment in self.segments]
         terms += [str(self.pad_bits)] if self.pad_bits else []
         return f"ceil(rows * heads * ({' + '.join(terms)}) / 8)"
@@ -184,6 +196,11 @@ class ResidualFormat:
         return codes + metadata + (rows - coded) * (heads * width * self.full_bits)
 
     def period(self, heads: int, width: int) -> int:
+        # Eight residuals are whole bytes whatever the code width.
+        return 8 * self.residual
+
+    @property
+    def saturation(self) -> int:
         return self.residual
 
     def formula(self, width: int) -> str:
