@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kvcalc.fields import STRICT, Size
 from kvcalc.formats import Role
 from kvcalc.problems import usage_error
 from kvcalc.streams import Extent, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,14 @@ class Attention:
     def streams(self) -> tuple[Stream, ...]:
         """What one layer of this kind keeps for one sequence."""
         raise NotImplementedError
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """The weights of one layer of this kind, without the norm before (or after) it."""
+        raise NotImplementedError
+
+    def reader_tensors(self, hidden_size: int, num_attention_heads: int, kv_proj: bool) -> tuple[Tensor, ...]:
+        """The weights of a layer with its own queries that reads a cache of this kind; default: all of this kind's."""
+        return self.tensors(hidden_size)
 
     def resolve(self, table: Mapping[str, Attention]) -> Attention:
         """This kind with references to other entries of the spec's `attention:` table filled in.
@@ -73,6 +82,21 @@ class HeadedAttention(Attention):
     head_dim: Size
     v_head_dim: Size | None = None
     """Width of V where it differs from K's."""
+    attention_bias: bool = False
+    """Biases on the q, k and v projections."""
+    k_bias: bool | None = None
+    """Default: as attention_bias (Whisper's keys have none)."""
+    o_bias: bool = False
+    qk_norm: Literal["none", "head", "full"] = "none"
+    """Learned norms of q and k: one weight of head_dim for all heads, or one over all heads together."""
+    q_lora_rank: Size | None = None
+    """Rank of a low-rank query projection with a norm between (Step-3's share_q_dim)."""
+    output_gate: Literal["none", "element", "head"] = "none"
+    """A gate on the attention's output per element (Qwen3-Next: q_proj twice as wide) or per head."""
+    attention_sinks: bool = False
+    """One learned logit per head."""
+    v_proj: bool = True
+    """False where the values are the projected keys (Gemma-4's attention_k_eq_v): V is still cached."""
 
     def extent(self) -> Extent:
         """Which rows are kept."""
@@ -95,6 +119,12 @@ class HeadedAttention(Attention):
                 role=Role.VALUE, heads=self.num_key_value_heads, width=self.v_head_dim or self.head_dim, extent=extent
             ),
         )
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        return headed_tensors(self, hidden_size)
+
+    def reader_tensors(self, hidden_size: int, num_attention_heads: int, kv_proj: bool) -> tuple[Tensor, ...]:
+        return headed_tensors(self, hidden_size, num_attention_heads=num_attention_heads, kv_proj=kv_proj)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -135,3 +165,42 @@ class HeadedAttention(Attention):
             v_head_dim=self.v_head_dim,
             sliding_window=size,
         )
+
+
+def headed_tensors(
+    kind: HeadedAttention, hidden_size: int, *, num_attention_heads: int | None = None, kv_proj: bool = True
+) -> tuple[Tensor, ...]:
+    """Projections of attention with K and V heads: q, k and v split over heads, o over its input's heads.
+
+    Shapes: q (heads x head_dim, hidden), k (kv_heads x head_dim, hidden), v (kv_heads x v_head_dim, hidden),
+    o (hidden, heads x v_head_dim). Without `kv_proj` (a layer that reads another's cache) k and v are left out.
+    """
+    heads = num_attention_heads or kind.num_attention_heads
+    kv, width = kind.num_key_value_heads, kind.head_dim
+    v_width = kind.v_head_dim or width
+    bias, part = kind.attention_bias, Component.ATTENTION
+    found: list[Tensor] = []
+    q_in = hidden_size
+    if kind.q_lora_rank:
+        found += matrix("q_a_proj", (kind.q_lora_rank, hidden_size), part)
+        found.append(vector("q_a_norm", (kind.q_lora_rank,), part))
+        q_in = kind.q_lora_rank
+    found += matrix("q_proj", (heads * width, q_in), part, columns=heads, bias=bias)
+    if kv_proj:
+        k_bias = bias if kind.k_bias is None else kind.k_bias
+        found += matrix("k_proj", (kv * width, hidden_size), part, columns=kv, bias=k_bias)
+        if kind.v_proj:
+            found += matrix("v_proj", (kv * v_width, hidden_size), part, columns=kv, bias=bias)
+    if kind.output_gate == "element":
+        found += matrix("gate_proj", (heads * v_width, hidden_size), part, columns=heads, bias=bias)
+    elif kind.output_gate == "head":
+        found += matrix("gate_proj", (heads, hidden_size), part, columns=heads)
+    found += matrix("o_proj", (hidden_size, heads * v_width), part, rows=heads, bias=kind.o_bias)
+    if kind.qk_norm != "none":
+        whole = kind.qk_norm == "full"
+        found.append(vector("q_norm", (heads * width if whole else width,), part, units=heads if whole else None))
+        if kv_proj:
+            found.append(vector("k_norm", (kv * width if whole else width,), part, units=kv if whole else None))
+    if kind.attention_sinks:
+        found.append(vector("sinks", (heads,), part, units=heads))
+    return tuple(found)

@@ -10,6 +10,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
 from kvcalc.streams import Extent, Sharding, Stream, Strided, Window
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 OVERLAPPING_RATIO = 4
 """At this ratio (CSA) each compressed vector sees two strides of tokens, and an indexer chooses among them."""
@@ -64,9 +65,55 @@ class Compressed(Attention):
                 streams.append(self._compressor(self.index_head_dim, "index_compressor"))
         return tuple(streams)
 
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """Low-rank queries, one K=V vector, grouped low-rank output, sinks, and what compresses each stride.
+
+        Source: transformers 5.17.0 models/deepseek_v4/modeling_deepseek_v4.py (DeepseekV4Attention and its
+        compressors). The compressors and the indexer are replicated over TP ranks.
+        """
+        part, heads, width = Component.ATTENTION, self.num_attention_heads, self.head_dim
+        q_rank, o_rank, groups = self.q_lora_rank, self.o_lora_rank, self.o_groups or 1
+        found: list[Tensor] = []
+        if q_rank:
+            found += matrix("q_a_proj", (q_rank, hidden_size), part)
+            found.append(vector("q_a_norm", (q_rank,), part))
+        found += matrix("q_b_proj", (heads * width, q_rank or hidden_size), part, columns=heads)
+        found += matrix("kv_proj", (width, hidden_size), part)
+        found.append(vector("kv_norm", (width,), part))
+        if o_rank:
+            found += matrix("o_a_proj", (groups * o_rank, heads * width // groups), part, columns=groups)
+            found += matrix("o_b_proj", (hidden_size, groups * o_rank), part, rows=groups)
+        else:
+            found += matrix("o_proj", (hidden_size, heads * width), part, rows=heads)
+        found.append(vector("sinks", (heads,), part, units=heads))
+        if self.compress_ratio:
+            found += self._compressor_tensors("compressor", width, hidden_size)
+            if self.index_head_dim:
+                index_heads = self.index_n_heads or 1
+                found += self._compressor_tensors("indexer.compressor", self.index_head_dim, hidden_size)
+                queries = (index_heads * self.index_head_dim, q_rank or hidden_size)
+                found += matrix("indexer.q_b_proj", queries, part)
+                found += matrix("indexer.weights_proj", (index_heads, hidden_size), part)
+        return tuple(found)
+
+    def _compressor_tensors(self, name: str, width: int, hidden_size: int) -> tuple[Tensor, ...]:
+        """Content and gate projections, a bias per position of the stride, and a norm."""
+        part = Component.ATTENTION
+        wide = self._overlap * width
+        return (
+            *matrix(f"{name}.kv_proj", (wide, hidden_size), part),
+            *matrix(f"{name}.gate_proj", (wide, hidden_size), part),
+            vector(f"{name}.position_bias", (self.compress_ratio, wide), part),
+            vector(f"{name}.kv_norm", (width,), part),
+        )
+
+    @property
+    def _overlap(self) -> int:
+        return 2 if self.compress_ratio == OVERLAPPING_RATIO else 1
+
     def _compressor(self, width: int, label: str) -> Stream:
         """Content and gate (2), each twice as wide where strides overlap, of the tokens still to compress."""
-        overlap = 2 if self.compress_ratio == OVERLAPPING_RATIO else 1
+        overlap = self._overlap
         return self._stream(Role.BUFFER, 2 * overlap * width, Window(overlap * self.compress_ratio), label)
 
     def _stream(self, role: Role, width: int, extent: Extent, label: str) -> Stream:

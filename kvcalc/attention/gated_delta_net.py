@@ -10,6 +10,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
 from kvcalc.streams import Fixed, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +51,24 @@ class GatedDeltaNet(Attention):
             Stream(role=Role.CONV, heads=key_heads, width=2 * key, extent=past, dtype=self.conv_dtype, label="conv_qk"),
             Stream(role=Role.CONV, heads=value_heads, width=value, extent=past, dtype=self.conv_dtype, label="conv_v"),
             Stream(role=Role.STATE, heads=value_heads, width=key * value, extent=Fixed(), dtype=self.state_dtype),
+        )
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """q and k (key heads), v and z (value heads), b and a (one per value head), convolution, norm, output.
+
+        Source: transformers 5.17.0 models/qwen3_next (Qwen3NextGatedDeltaNet).
+        """
+        part, keys, values = Component.STATE, self.linear_num_key_heads, self.linear_num_value_heads
+        key_width, value_width = keys * self.linear_key_head_dim, values * self.linear_value_head_dim
+        kernel = self.linear_conv_kernel_dim
+        return (
+            *matrix("in_proj.q_k", (2 * key_width, hidden_size), part, columns=keys),
+            *matrix("in_proj.v_z", (2 * value_width, hidden_size), part, columns=values),
+            *matrix("in_proj.b_a", (2 * values, hidden_size), part, columns=values),
+            vector("conv1d.q_k.weight", (2 * key_width, 1, kernel), part, units=keys),
+            vector("conv1d.v.weight", (value_width, 1, kernel), part, units=values),
+            vector("dt_bias", (values,), part, units=values),
+            vector("A_log", (values,), part, units=values),
+            vector("norm.weight", (self.linear_value_head_dim,), part),
+            *matrix("out_proj", (hidden_size, value_width), part, rows=values),
         )

@@ -9,6 +9,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
 from kvcalc.streams import Fixed, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +40,24 @@ class Kda(Attention):
             Stream(role=Role.CONV, heads=heads, width=3 * width, extent=past, dtype=self.conv_dtype),
             Stream(role=Role.STATE, heads=heads, width=width * width, extent=Fixed(), dtype=self.state_dtype),
         )
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """q, k, v with convolutions; low-rank forget and output gates through head_dim; beta per head; norm; output.
+
+        Source: Kimi-Linear modeling_kimi.py (KimiDeltaAttention); transformers 5.17.0 models/kimi_linear.
+        """
+        part, heads = Component.STATE, self.num_heads
+        width = heads * self.head_dim
+        found: list[Tensor] = []
+        for name in ("q", "k", "v"):
+            found += matrix(f"{name}_proj", (width, hidden_size), part, columns=heads)
+            found.append(vector(f"{name}_conv1d.weight", (width, 1, self.short_conv_kernel_size), part, units=heads))
+        for name in ("f", "g"):
+            found += matrix(f"{name}_a_proj", (self.head_dim, hidden_size), part)
+            found += matrix(f"{name}_b_proj", (width, self.head_dim), part, columns=heads)
+        found += matrix("b_proj", (heads, hidden_size), part, columns=heads)
+        found.append(vector("A_log", (heads,), part, units=heads))
+        found.append(vector("dt_bias", (width,), part, units=heads))
+        found.append(vector("o_norm.weight", (self.head_dim,), part))
+        found += matrix("o_proj", (hidden_size, width), part, rows=heads)
+        return tuple(found)

@@ -9,6 +9,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
 from kvcalc.streams import Fixed, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,4 +34,18 @@ class Lightning(Attention):
         size = self.head_dim * self.head_dim
         return (
             Stream(role=Role.STATE, heads=self.num_attention_heads, width=size, extent=Fixed(), dtype=self.state_dtype),
+        )
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """q, k and v, an output gate and a norm over all heads, and the output projection.
+
+        Source: MiniMax-Text-01 modeling_minimax_text_01.py (MiniMaxText01LightningAttention).
+        """
+        part, heads = Component.STATE, self.num_attention_heads
+        width = heads * self.head_dim
+        return (
+            *matrix("qkv_proj", (3 * width, hidden_size), part, columns=heads),
+            *matrix("output_gate", (width, hidden_size), part, columns=heads),
+            vector("norm.weight", (width,), part, units=heads),
+            *matrix("out_proj", (hidden_size, width), part, rows=heads),
         )

@@ -10,6 +10,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
 from kvcalc.streams import Fixed, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,11 @@ class Mamba2(Attention):
     ssm_state_size: Size
     n_groups: Size
     conv_kernel: Size
+    use_conv_bias: bool = True
+    use_bias: bool = False
+    """Biases on the input and output projections."""
+    gated_norm: bool = True
+    """A learned norm before the output projection."""
     conv_dtype: StateDtype = "bf16"
     state_dtype: StateDtype = "fp32"
     summary: ClassVar[str] = "Mamba-2: convolution and recurrent state, constant size"
@@ -54,3 +60,30 @@ class Mamba2(Attention):
             ),
             Stream(role=Role.STATE, heads=heads, width=width * state, extent=Fixed(), dtype=self.state_dtype),
         )
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """Heads split over TP ranks, groups (B and C) too, with at least one group per rank.
+
+        The input projection is one matrix in checkpoints; its parts are listed because TP cuts them differently.
+        Source: transformers 5.17.0 models/mamba2 (Mamba2Mixer); vLLM 0.33.0 mamba_mixer2.py.
+        """
+        part, heads, groups = Component.STATE, self.mamba_num_heads, self.n_groups
+        channels, shared = heads * self.mamba_head_dim, 2 * groups * self.ssm_state_size
+        bias = self.use_bias
+        found = [
+            *matrix("in_proj.z_x", (2 * channels, hidden_size), part, columns=heads, bias=bias),
+            *matrix("in_proj.b_c", (shared, hidden_size), part, columns=groups, bias=bias),
+            *matrix("in_proj.dt", (heads, hidden_size), part, columns=heads, bias=bias),
+            vector("conv1d.x.weight", (channels, 1, self.conv_kernel), part, units=heads),
+            vector("conv1d.b_c.weight", (shared, 1, self.conv_kernel), part, units=groups),
+            vector("dt_bias", (heads,), part, units=heads),
+            vector("A_log", (heads,), part, units=heads),
+            vector("D", (heads,), part, units=heads),
+            *matrix("out_proj", (hidden_size, channels), part, rows=heads, bias=bias),
+        ]
+        if self.gated_norm:
+            found.append(vector("norm.weight", (channels,), part, units=heads))
+        if self.use_conv_bias:
+            found.append(vector("conv1d.x.bias", (channels,), part, units=heads))
+            found.append(vector("conv1d.b_c.bias", (shared,), part, units=groups))
+        return tuple(found)

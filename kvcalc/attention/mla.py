@@ -9,6 +9,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
 from kvcalc.streams import Extent, Full, Sharding, Stream, Window
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class LatentAttention(Attention):
     q_lora_rank: Size | None = None
     sliding_window: Size | None = None
     """Set only for the what-if of a windowed latent; no shipped model has one."""
+    attention_bias: bool = False
+    """Biases on the down-projections and on the output."""
 
     def extent(self) -> Extent:
         return Full() if self.sliding_window is None else Window(self.sliding_window)
@@ -33,6 +36,28 @@ class LatentAttention(Attention):
     def streams(self) -> tuple[Stream, ...]:
         width = self.kv_lora_rank + self.qk_rope_head_dim
         return (Stream(role=Role.LATENT, heads=1, width=width, extent=self.extent(), sharding=Sharding.REPLICATED),)
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """q_a (q_lora_rank, hidden) and q_b (heads x (nope + rope), q_lora_rank), or q in one; kv_a (rank + rope,
+        hidden), kv_b (heads x (nope + v), rank), o (hidden, heads x v); the latents are normed (DeepSeek-V2, appendix C).
+        Down-projections are replicated over TP ranks, the others split over heads (vLLM 0.33.0 deepseek_v2.py).
+        """
+        heads, part, bias = self.num_attention_heads, Component.ATTENTION, self.attention_bias
+        q_width = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
+        rank = self.kv_lora_rank
+        found: list[Tensor] = []
+        if self.q_lora_rank:
+            found += matrix("q_a_proj", (self.q_lora_rank, hidden_size), part, bias=bias)
+            found.append(vector("q_a_layernorm.weight", (self.q_lora_rank,), part))
+            found += matrix("q_b_proj", (q_width, self.q_lora_rank), part, columns=heads)
+        else:
+            found += matrix("q_proj", (q_width, hidden_size), part, columns=heads)
+        found += matrix("kv_a_proj_with_mqa", (rank + self.qk_rope_head_dim, hidden_size), part, bias=bias)
+        found.append(vector("kv_a_layernorm.weight", (rank,), part))
+        kv_width = heads * (self.qk_nope_head_dim + self.v_head_dim)
+        found += matrix("kv_b_proj", (kv_width, rank), part, columns=heads)
+        found += matrix("o_proj", (hidden_size, heads * self.v_head_dim), part, rows=heads, bias=bias)
+        return tuple(found)
 
     def with_kv_heads(self, count: int | None) -> Attention:
         """K of qk_nope + qk_rope and V of v_head_dim per head, as an expanded cache would hold them."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from kvcalc.attention.base import Attention
 from kvcalc.fields import Name, Size
 from kvcalc.streams import Stream
+from kvcalc.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Shared(Attention):
     reads: Name
     """Name of the entry under `attention:` whose cache is read."""
     num_attention_heads: Size
+    kv_proj: bool = False
+    """True where the checkpoint still holds k and v projections that nothing uses (Gemma-3n)."""
     summary: ClassVar[str] = "reads another layer's cache: keeps nothing"
     source: ClassVar[str] = "CLA arXiv 2405.12981; YOCO arXiv 2405.05254; transformers 5.23.0 models/gemma3n"
 
@@ -34,7 +37,12 @@ class Shared(Attention):
         return ()
 
     def resolve(self, table: Mapping[str, Attention]) -> Attention:
-        return BoundShared(reads=self.reads, num_attention_heads=self.num_attention_heads, target=table[self.reads])
+        return BoundShared(
+            reads=self.reads,
+            num_attention_heads=self.num_attention_heads,
+            kv_proj=self.kv_proj,
+            target=table[self.reads],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +50,6 @@ class BoundShared(Shared):
     """A Shared layer that knows the kind whose cache it reads."""
 
     target: Attention
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        return self.target.reader_tensors(hidden_size, self.num_attention_heads, self.kv_proj)

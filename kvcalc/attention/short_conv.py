@@ -9,6 +9,7 @@ from kvcalc.attention.base import Attention
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
 from kvcalc.streams import Fixed, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class ShortConv(Attention):
     kind: Literal["short_conv"] = "short_conv"
     conv_dim: Size
     conv_L_cache: Size
+    conv_bias: bool = False
     conv_dtype: StateDtype = "bf16"
     summary: ClassVar[str] = "short convolution: last inputs, constant size"
     source: ClassVar[str] = "LFM2 (transformers 5.23.0 models/lfm2); vLLM 0.33.0 mamba_utils.py:155-330"
@@ -35,3 +37,15 @@ class ShortConv(Attention):
                 role=Role.CONV, heads=self.conv_dim, width=1, extent=Fixed(self.conv_L_cache - 1), dtype=self.conv_dtype
             ),
         )
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """B, C and x from one projection, the convolution, the output. Source: transformers 5.17.0 models/lfm2."""
+        part, channels, bias = Component.STATE, self.conv_dim, self.conv_bias
+        found = [
+            *matrix("in_proj", (3 * channels, hidden_size), part, columns=channels, bias=bias),
+            vector("conv.weight", (channels, 1, self.conv_L_cache), part, units=channels),
+            *matrix("out_proj", (hidden_size, channels), part, rows=channels, bias=bias),
+        ]
+        if bias:
+            found.append(vector("conv.bias", (channels,), part, units=channels))
+        return tuple(found)

@@ -9,6 +9,7 @@ from kvcalc.attention.mla import LatentAttention
 from kvcalc.fields import Size
 from kvcalc.formats import Role
 from kvcalc.streams import Sharding, Stream
+from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +43,21 @@ class Sparse(LatentAttention):
             role=Role.INDEX, heads=1, width=self.index_head_dim, extent=self.extent(), sharding=Sharding.REPLICATED
         )
         return (*latent, index)
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """MLA's, and the indexer: queries from q's latent, one key with a LayerNorm, a weight per head (replicated).
+
+        Source: transformers 5.17.0 models/deepseek_v32/modeling_deepseek_v32.py (DeepseekV32Indexer).
+        """
+        latent = super(Sparse, self).tensors(hidden_size)
+        if self.index_cache == "shared":
+            return latent
+        part, width = Component.ATTENTION, self.index_head_dim
+        queries = (self.index_n_heads * width, self.q_lora_rank or hidden_size)
+        return (
+            *latent,
+            *matrix("indexer.wq_b", queries, part),
+            *matrix("indexer.wk", (width, hidden_size), part),
+            vector("indexer.k_norm", (2, width), part),
+            *matrix("indexer.weights_proj", (self.index_n_heads, hidden_size), part),
+        )

@@ -87,6 +87,34 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraWeight:
+    """A weight that no other field describes, `count` times in all or, with `per_layer`, in each decoder layer."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Name
+    shape: Annotated[tuple[Size, ...], MinLen(1)]
+    count: Size = 1
+    per_layer: bool = False
+    component: Literal["embedding", "attention", "state", "dense_ffn", "router", "norm", "head", "other"] = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MtpModule:
+    """What an extra prediction layer holds beside its attention, ffn and norms (DeepSeek-V3, section 2.2).
+
+    Each: norms of the hidden state and of the embedding, a projection (hidden, 2 x hidden), a final norm.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    own_embedding: bool = False
+    """The checkpoint repeats the embedding for it."""
+    own_head: bool = False
+    """The checkpoint repeats the head for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """One model. Keys follow Hugging Face's config.json."""
 
@@ -108,6 +136,17 @@ class ModelSpec:
     hidden_size: Size | None = None
     vocab_size: Size | None = None
     tie_word_embeddings: bool = False
+    norm: Literal["rms", "layer", "layer_no_bias", "none"] = "rms"
+    """What a norm holds: a weight (rms, layer_no_bias), a weight and a bias (layer), or nothing."""
+    norms_per_layer: Size0 | None = None
+    """Norms of hidden_size in a decoder layer; default: one per attention and one per ffn of the layer."""
+    position_embeddings: Size0 = 0
+    """Rows of a learned position table."""
+    encoder_position_embeddings: Size0 = 0
+    lm_head_bias: bool = False
+    extra_weights: tuple[ExtraWeight, ...] = ()
+    weight_dtypes: Mapping[Name, Name] | None = None
+    """How checkpoints store weights: component -> weight format, `default` for linear layers; the rest is `dtype`."""
     attention: Mapping[Name, Annotated[AttentionKind, ByKind()]]
     ffn: Mapping[Name, Annotated[FfnKind, ByKind()]] | None = None
     layers: Annotated[tuple[LayerEntry, ...], MinLen(1)]
@@ -115,6 +154,7 @@ class ModelSpec:
     """Weights only: an encoder keeps no KV cache."""
     mtp_layers: tuple[LayerEntry, ...] = ()
     """Extra prediction layers: they cache only where they run (speculative decoding)."""
+    mtp: MtpModule | None = None
     expect: tuple[Expectation, ...] = ()
 
 
@@ -191,6 +231,9 @@ def contradictions(spec: ModelSpec) -> Iterator[Fault]:
         if total > MAX_LAYERS:
             too_many = True
             yield (key,), f"{total:,} layers: more than {MAX_LAYERS:,}", None
+    for block, ffn in (spec.ffn or {}).items():
+        for field, message in ffn.contradictions():
+            yield ("ffn", block, field), message, None
     for name, kind in spec.attention.items():
         for field, message in kind.contradictions():
             yield ("attention", name, field), message, None
