@@ -222,6 +222,13 @@ def _parametric(name: str) -> CacheDtype | None:
     return None
 
 
+def find_cache_dtype(name: str) -> CacheDtype | None:
+    """The cache dtype of this name, or None."""
+    key = name.strip().lower()
+    key = ALIASES.get(key, key)
+    return CACHE_DTYPES.get(key) or _parametric(key)
+
+
 @lru_cache(maxsize=256)
 def cache_dtype(name: str) -> CacheDtype:
     """The cache dtype of this name (`bf16`, `fp8`, `q8_0`, `int4-g32-zp`, `kivi2-g32-r128`, ...).
@@ -229,8 +236,7 @@ def cache_dtype(name: str) -> CacheDtype:
     Raises:
         KvcalcError: unknown name.
     """
-    key = ALIASES.get(name.strip().lower(), name.strip().lower())
-    found = CACHE_DTYPES.get(key) or _parametric(key)
+    found = find_cache_dtype(name)
     if found is None:
         near = did_you_mean(name, [*CACHE_DTYPES, *ALIASES])
         raise usage_error(f"unknown KV cache format {name[:60]!r}", help=near or "see `kvcalc list formats`")

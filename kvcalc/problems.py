@@ -29,6 +29,8 @@ class Problem:
     line: int | None = None
     column: int | None = None
     help: str | None = None
+    snippet: str | None = None
+    """The offending line, as it stands in the file."""
 
     @property
     def place(self) -> str:

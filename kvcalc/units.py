@@ -40,6 +40,7 @@ FLOP_RATE_UNITS: Mapping[str, int] = {prefix + "FLOP/s": n for prefix, n in _DEC
     prefix + "OP/s": n for prefix, n in _DECIMAL.items()
 }
 FREQUENCY_UNITS: Mapping[str, int] = {prefix + "Hz": n for prefix, n in _DECIMAL.items()}
+POWER_UNITS: Mapping[str, int] = {"W": 1, "kW": 10**3, "MW": 10**6}
 DURATION_UNITS: Mapping[str, int] = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9}
 """In nanoseconds."""
 
@@ -94,6 +95,11 @@ def parse_flop_rate(text: str) -> int:
 def parse_frequency(text: str) -> int:
     """`1.41 GHz` -> hertz."""
     return _whole(_parse(text, FREQUENCY_UNITS, "a frequency", "1.41 GHz"), text, "number of Hz", "1.41 GHz")
+
+
+def parse_power(text: str) -> int:
+    """`700 W` -> watts."""
+    return _whole(_parse(text, POWER_UNITS, "a power", "700 W"), text, "number of watts", "700 W")
 
 
 def parse_duration_ns(text: str) -> int:

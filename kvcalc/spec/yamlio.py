@@ -75,7 +75,10 @@ class Document:
             loc = loc[:-1]
             mark = self.marks.get(loc)
         mark = mark or Mark(1, 1)
-        return Problem(code=code, message=message, path=self.path, line=mark.line, column=mark.column, help=help)
+        return Problem(
+            code=code, message=message, path=self.path, line=mark.line, column=mark.column, help=help,
+            snippet=_line(self.text, mark.line),
+        )  # fmt: skip
 
 
 def read_bytes(path: str) -> tuple[str, bytes]:
@@ -120,7 +123,7 @@ def load_yaml(name: str, content: bytes) -> Document:
         raise KvcalcError(
             Problem(code="KV001", message=message, path=name, line=line, column=column, help="save it as UTF-8")
         ) from None
-    builder = _Builder(name)
+    builder = _Builder(name, text)
     try:
         for event in _events(text):
             builder.take(event)
@@ -137,6 +140,14 @@ def load_yaml(name: str, content: bytes) -> Document:
     if builder.documents == 0 or not builder.started:
         builder.fail("KV002", "empty: no YAML document", (0, 0), "give a mapping such as `name: my-model`")
     return Document(path=name, text=text, data=builder.root, marks=builder.marks, key_marks=builder.key_marks)
+
+
+def _line(text: str, number: int) -> str:
+    """Line `number` (from 1) of the text, bounded."""
+    for index, line in enumerate(text.splitlines(), 1):
+        if index == number:
+            return line[:200]
+    return ""
 
 
 def _events(text: str) -> Iterator[Event]:
@@ -162,6 +173,7 @@ class _Builder:
     """Takes parse events and builds plain data, refusing what a spec never needs."""
 
     name: str
+    text: str
     root: Any = None
     started: bool = False
     documents: int = 0
@@ -173,8 +185,11 @@ class _Builder:
     def fail(self, code: str, message: str, place: tuple[int, int], help: str | None = None) -> NoReturn:
         line, column = place
         raise KvcalcError(
-            Problem(code=code, message=message, path=self.name, line=line + 1, column=column + 1, help=help)
-        )
+            Problem(
+                code=code, message=message, path=self.name, line=line + 1, column=column + 1, help=help,
+                snippet=_line(self.text, line + 1),
+            )
+        )  # fmt: skip
 
     def take(self, event: Event) -> None:
         mark = event.start_mark

@@ -1,0 +1,63 @@
+"""kvcalc compare"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kvcalc.cli.common import (
+    BatchOption,
+    DtypeOption,
+    EncoderLenOption,
+    Output,
+    OutputOption,
+    SeqLenOption,
+    emit,
+    parsed_count,
+    warn,
+)
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL[@VARIANT]...", help="Models, each with its own variants if wanted.")
+    ],
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="LIST", help="What-ifs of every model: mha,mqa,gqa:8,mla:512+64,window:4096,kv:int4-g32"
+        ),
+    ] = None,
+    batch_size: BatchOption = "1",
+    seq_len: SeqLenOption = None,
+    kv_cache_dtype: DtypeOption = "bf16",
+    encoder_len: EncoderLenOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Models side by side, or one model as if it had other heads, a latent, a window or another format.
+
+    Example: kvcalc compare qwen-72b --as mha,gqa:8,mqa,mla:512+64,kv:int4-g32 -s 32K
+    """
+    from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.comparison import compare as compare_models
+    from kvcalc.render.footprints import compare_document
+    from kvcalc.spec.catalog import find_model
+    from kvcalc.spec.model import ModelSpec
+    from kvcalc.variants import Variant, parse_variant
+
+    candidates: list[tuple[ModelSpec, Variant | None]] = []
+    for model in models:
+        name, at, own = model.partition("@")
+        spec = find_model(name)
+        candidates.append((spec, parse_variant(own) if at else None))
+        candidates += [(spec, parse_variant(text)) for text in (variants.split(",") if variants else ())]
+    report = compare_models(
+        candidates,
+        batch_size=parsed_count(batch_size, "--batch-size") or 1,
+        seq_len=parsed_count(seq_len, "--seq-len"),
+        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
+        formats=parse_kv_cache_dtype(kv_cache_dtype),
+    )
+    warn(*report.warnings)
+    emit("compare", report, compare_document, output)

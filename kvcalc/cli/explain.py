@@ -1,0 +1,57 @@
+"""kvcalc explain"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kvcalc.cli.common import (
+    BatchOption,
+    DtypeOption,
+    EncoderLenOption,
+    Output,
+    OutputOption,
+    SeqLenOption,
+    emit,
+    parsed_count,
+    warn,
+)
+
+
+def explain(
+    subject: Annotated[str, typer.Argument(metavar="MODEL|KIND|FORMAT", help="What to explain.")],
+    batch_size: BatchOption = "1",
+    seq_len: SeqLenOption = None,
+    kv_cache_dtype: DtypeOption = "bf16",
+    encoder_len: EncoderLenOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Why: the formula, the numbers put in, and the source.
+
+    Example: kvcalc explain gemma-3-27b -s 128K
+    """
+    from kvcalc.attention import KINDS
+    from kvcalc.cache_dtypes import find_cache_dtype, parse_kv_cache_dtype
+    from kvcalc.explanation import explain_format, explain_kind, explain_model
+    from kvcalc.footprint import workload_for
+    from kvcalc.render.explanations import format_document, kind_document, model_document
+    from kvcalc.spec.catalog import find_model
+
+    if subject in KINDS:
+        emit("kind", explain_kind(subject), kind_document, output)
+        return
+    dtype = find_cache_dtype(subject)
+    if dtype is not None:
+        emit("format", explain_format(dtype), format_document, output)
+        return
+    spec = find_model(subject)
+    workload, warnings = workload_for(
+        spec,
+        batch_size=parsed_count(batch_size, "--batch-size") or 1,
+        seq_len=parsed_count(seq_len, "--seq-len"),
+        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
+        formats=parse_kv_cache_dtype(kv_cache_dtype),
+    )
+    warn(*warnings)
+    emit("explanation", explain_model(spec, workload), model_document, output)

@@ -1,0 +1,60 @@
+"""What every renderer shows: tables of raw values with units, and a few lines of facts.
+
+Values stay integers until a renderer prints them: digits are grouped for people and bare for machines.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+
+Cell = int | float | str | bool | Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading; `unit` is shown beside it and named in CSV headers. `flexible` text may wrap on a terminal."""
+
+    name: str
+    unit: str = ""
+    flexible: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One answer. `data` is what CSV holds where the shown tables are made for eyes."""
+
+    title: str
+    tables: tuple[Table, ...] = ()
+    facts: tuple[tuple[str, ...], ...] = ()
+    """Rows of short texts, set in columns below the tables."""
+    notes: tuple[str, ...] = ()
+    data: Table | None = None
+
+
+def safe(text: str) -> str:
+    """Text that cannot drive a terminal: control, format (bidi) and private characters are dropped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
+
+
+def shown(value: Cell) -> str:
+    """A value for people: grouped digits, no trailing zeros."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (float, Fraction)):
+        return f"{float(value):,.4g}" if abs(float(value)) < 1000 else f"{float(value):,.0f}"
+    return safe(value)

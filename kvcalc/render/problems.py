@@ -1,0 +1,33 @@
+"""Problems for people: place, code, message, the offending line with a caret, and what to do."""
+
+from __future__ import annotations
+
+import sys
+
+from kvcalc.problems import Problem, Severity
+from kvcalc.render.document import safe
+
+
+def render_problem(problem: Problem) -> str:
+    """`path:line:col: CODE message`, the line with a caret, `help: ...`."""
+    place = f"{problem.place}: " if problem.place else ""
+    kind = "" if problem.severity is Severity.ERROR else f"{problem.severity}: "
+    lines = [f"{place}{kind}{problem.code} {problem.message}"]
+    if problem.snippet and problem.line and problem.column:
+        number = str(problem.line)
+        lines.append(f"  {number} | {problem.snippet}")
+        lines.append(f"  {' ' * len(number)} | {' ' * (problem.column - 1)}^")
+    if problem.help:
+        lines.append(f"  help: {problem.help}")
+    return "\n".join(safe(line) for line in lines)
+
+
+def print_problems(problems: tuple[Problem, ...]) -> None:
+    """To standard error."""
+    for problem in problems:
+        print(render_problem(problem), file=sys.stderr)
+
+
+def print_warning(message: str) -> None:
+    """To standard error."""
+    print(f"warning: {safe(message)}", file=sys.stderr)

@@ -1,0 +1,98 @@
+"""What if: the same model with other KV heads, a latent, a window, another format.
+
+A variant is written `mha`, `mqa`, `gqa:8`, `mla:512+64`, `window:4096` or `kv:int4-g32`; several hold
+together when joined by `@`, as in `gqa:8@kv:fp8`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from kvcalc.attention import Attention, AttentionKind
+from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
+from kvcalc.problems import did_you_mean, usage_error
+from kvcalc.spec.model import ModelSpec
+from kvcalc.units import parse_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A change to every attention entry of a spec, or to the formats, or both in turn."""
+
+    label: str
+    attention: tuple[Callable[[Attention], Attention], ...] = ()
+    formats: FormatChoice | None = None
+
+    def spec(self, spec: ModelSpec) -> ModelSpec:
+        """The changed model.
+
+        Raises:
+            KvcalcError: the change does not apply to this model at all.
+        """
+        for change in self.attention:
+            changed = {name: change(kind) for name, kind in spec.attention.items()}
+            if changed == dict(spec.attention) and not any(kind.streams() for kind in spec.attention.values()):
+                raise usage_error(f"{spec.name} has nothing that {self.label!r} could change")
+            spec = replace(spec, attention=cast("Mapping[str, AttentionKind]", changed))
+        return spec
+
+
+def _heads(count: int | None) -> Callable[[Attention], Attention]:
+    return lambda kind: kind.with_kv_heads(count)
+
+
+def _gqa(text: str) -> tuple[Callable[[Attention], Attention], ...]:
+    return (_heads(parse_count(text, "gqa heads")),)
+
+
+def _mla(text: str) -> tuple[Callable[[Attention], Attention], ...]:
+    rank, plus, rope = text.partition("+")
+    latent, rotary = parse_count(rank, "mla rank"), parse_count(rope, "mla rotary width", minimum=0) if plus else 0
+    return (lambda kind: kind.with_latent(latent, rotary),)
+
+
+def _window(text: str) -> tuple[Callable[[Attention], Attention], ...]:
+    size = parse_count(text, "window")
+    return (lambda kind: kind.with_window(size),)
+
+
+_PLAIN: Mapping[str, tuple[Callable[[Attention], Attention], ...]] = {
+    "as-is": (),
+    "mha": (_heads(None),),
+    "mqa": (_heads(1),),
+}
+_WITH_FIGURE: Mapping[str, Callable[[str], tuple[Callable[[Attention], Attention], ...]]] = {
+    "gqa": _gqa,
+    "mla": _mla,
+    "window": _window,
+}
+
+
+def parse_variant(text: str) -> Variant:
+    """One variant, or several joined by `@`.
+
+    Raises:
+        KvcalcError: unknown variant, or a figure that is missing or no count.
+    """
+    changes: list[Callable[[Attention], Attention]] = []
+    formats: FormatChoice | None = None
+    for part in text.strip().split("@"):
+        name, colon, figure = part.strip().partition(":")
+        if name == "kv" and colon:
+            formats = parse_kv_cache_dtype(figure.replace("+", ","))
+        elif name in _PLAIN and not colon:
+            changes += _PLAIN[name]
+        elif name in _WITH_FIGURE and colon:
+            changes += _WITH_FIGURE[name](figure)
+        else:
+            known = [*_PLAIN, *_WITH_FIGURE, "kv"]
+            near = did_you_mean(name, known)
+            raise usage_error(
+                f"unknown variant {part[:60]!r}",
+                help=near
+                if near and name not in known
+                else "as in mha, mqa, gqa:8, mla:512+64, window:4096, kv:int4-g32",
+            )
+    return Variant(label=text.strip(), attention=tuple(changes), formats=formats)
