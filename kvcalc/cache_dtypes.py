@@ -149,6 +149,132 @@ def _kivi(bits: int, group: int = 32, residual: int = 128) -> CacheDtype:
     )
 
 
+def _row(name: str, segments: tuple[Segment, ...], summary: str, source: str) -> RowFormat:
+    return RowFormat(name=name, segments=segments, summary=summary, source=source)
+
+
+def _two_sided(
+    name: str, key: tuple[Segment, ...], value: tuple[Segment, ...], summary: str, source: str
+) -> CacheDtype:
+    """A format that stores K and V rows differently, and nothing else."""
+    return CacheDtype(
+        name=name,
+        default=None,
+        summary=summary,
+        source=source,
+        variants=(
+            (Role.KEY, None, _row(name, key, summary, source)),
+            (Role.VALUE, None, _row(name, value, summary, source)),
+        ),
+    )
+
+
+def _turboquant(suffix: str, key_bits: int, value_bits: int) -> CacheDtype:
+    """K: codes + fp16 norm (fp8 keys: codes alone); V: codes + fp16 scale and zero point."""
+    key = Segment(bits=8) if key_bits == 8 else Segment(bits=key_bits, group_bits=16)
+    return _two_sided(
+        f"turboquant_{suffix}",
+        (key,),
+        (Segment(bits=value_bits, group_bits=32),),
+        f"TurboQuant: {key_bits}-bit K, {value_bits}-bit V, norms and scales per token and head (vLLM only)",
+        f"{_VLLM} model_executor/layers/quantization/turboquant/config.py:118-175",
+    )
+
+
+def _octave(suffix: str, value_bits: int, rope: int | None = None) -> CacheDtype:
+    """K: 4 bits where it carries the rotary embedding, 3 elsewhere, an fp16 scale per 64; V: an fp16 scale per row.
+
+    `rope` None: the rotary part is the whole head. The compact form has 3-bit K and one scale.
+    """
+    compact = suffix.endswith("compact")
+    name = f"octave_{suffix}" if rope is None else f"octave_{suffix}-r{rope}"
+    summary = f"Octave: 3/4-bit K, {value_bits}-bit V, fp16 scales (vLLM on ROCm only)"
+    source = f"{_VLLM} v1/attention/backends/rocm_octave_attn.py:148-157"
+    value = (Segment(bits=value_bits, group_bits=16),)
+    if rope is None:
+        key = (Segment(bits=3, group_bits=16),) if compact else (Segment(bits=4, group=64, group_bits=16),)
+        return _two_sided(name, key, value, summary, source)
+    keys = tuple(
+        (Role.KEY, width, _row(name, _octave_key(rope, width), summary, source))
+        for width in range(64, 513, 64)
+        if width >= rope
+    )
+    return CacheDtype(
+        name=name,
+        default=None,
+        summary=summary,
+        source=source,
+        variants=(*keys, (Role.VALUE, None, _row(name, value, summary, source))),
+    )
+
+
+def _octave_key(rope: int, width: int) -> tuple[Segment, ...]:
+    wide = Segment(width=rope, bits=4, group=64, group_bits=16)
+    rest = Segment(width=width - rope, bits=3, group=64, group_bits=16)
+    return (wide, rest) if width > rope else (wide,)
+
+
+def _nvfp4_deepseek() -> CacheDtype:
+    source = f"{_VLLM} mla_attention.py:1386 (352 B); models/deepseek_v41/attention.py:516-531 (288 B, read only)"
+    latent = Segment(width=512, bits=4, group=16, group_bits=8)
+    v3_row = _row("nvfp4_ds_mla", (latent, Segment(width=64, bits=8)), "352 B: 512 fp4 + 32 scales + 64 fp8", source)
+    v4_row = _row("nvfp4_ds_mla", (latent,), "288 B: 512 fp4 + 32 scales (DeepSeek-V4.1)", source)
+    index = _deepseek_fp8().format(Role.INDEX, 128)
+    return CacheDtype(
+        name="nvfp4_ds_mla",
+        default=None,
+        summary="DeepSeek's fp4 rows: 352 B latent, 132 B indexer key",
+        source=source,
+        variants=((Role.LATENT, 576, v3_row), (Role.LATENT, 512, v4_row), (Role.INDEX, None, index)),
+    )
+
+
+def _mxfp8_deepseek() -> CacheDtype:
+    source = f"{_VLLM} models/deepseek_v41/attention.py:1206-1235 (SM100 record)"
+    row = _row("mxfp8_ds_mla", (Segment(bits=8, group=32, group_bits=8),), "528 B for 512: fp8, a scale per 32", source)
+    index = _deepseek_fp8().format(Role.INDEX, 128)
+    return CacheDtype(
+        name="mxfp8_ds_mla",
+        default=None,
+        summary="DeepSeek-V4.1's MXFP8 record: 528 B",
+        source=source,
+        variants=((Role.LATENT, 512, row), (Role.INDEX, None, index)),
+    )
+
+
+def _lmdeploy(name: str, key_bits: int, value_bits: int, key_meta: int, value_meta: int) -> CacheDtype:
+    source = "lmdeploy 0.18.0 pytorch/engine/cache_engine/schema.py:34-160"
+    summary = f"{key_bits}-bit K, {value_bits}-bit V, scales per token and head in the model's dtype (LMDeploy only)"
+    return _two_sided(
+        name,
+        (Segment(bits=key_bits, group_bits=key_meta),),
+        (Segment(bits=value_bits, group_bits=value_meta),),
+        summary,
+        source,
+    )
+
+
+def _engine_dtypes() -> tuple[CacheDtype, ...]:
+    """Formats that a single engine has."""
+    return (
+        _turboquant("k8v4", 8, 4),
+        _turboquant("4bit_nc", 4, 4),
+        _turboquant("k3v4_nc", 3, 4),
+        _turboquant("3bit_nc", 3, 3),
+        _grouped("ultraquant_4bit", bits=4, group=32, group_bits=8, whole_blocks=True,
+                 summary="UltraQuant: 4-bit elements, one E8M0 scale per 32 (vLLM on ROCm only)",
+                 source=f"{_VLLM} v1/attention/ops/ultraquant/format.py:195-202"),
+        _octave("k3v4", 4),
+        _octave("k3v3", 3),
+        _octave("k3v3_compact", 3),
+        _nvfp4_deepseek(),
+        _mxfp8_deepseek(),
+        _lmdeploy("lmdeploy_int8", 8, 8, 32, 32),
+        _lmdeploy("lmdeploy_int4", 4, 4, 32, 32),
+        _lmdeploy("lmdeploy_turbo_quant", 4, 2, 32, 16),
+    )  # fmt: skip
+
+
 def _table() -> dict[str, CacheDtype]:
     fp8_scale = "1 B per element; its per-tensor scale is a weight, not cache"
     dtypes = (
@@ -174,6 +300,7 @@ def _table() -> dict[str, CacheDtype]:
         _grouped("mxfp4", bits=4, group=32, group_bits=8, source=_OCP,
                  summary="4-bit elements, one 8-bit scale per 32"),
         _deepseek_fp8(),
+        *_engine_dtypes(),
     )  # fmt: skip
     return {dtype.name: dtype for dtype in dtypes}
 
@@ -183,6 +310,7 @@ CACHE_DTYPES: Mapping[str, CacheDtype] = _table()
 ALIASES: Mapping[str, str] = {
     "auto": "bf16", "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "f16": "fp16", "float32": "fp32",
     "f32": "fp32", "float": "fp32", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8", "nvfp4_4over6": "nvfp4", "fp4_e2m1": "nvfp4",
 }  # fmt: skip
 
 PARAMETRIC: Mapping[str, str] = {
@@ -190,11 +318,13 @@ PARAMETRIC: Mapping[str, str] = {
     "intN-gG": "N-bit elements in groups of G along the head, one fp16 scale per group",
     "intN-gG-zp": "the same with an fp16 zero point per group",
     "intN-gG-fp32[-zp]": "the same with fp32 (or bf16, fp8) scales",
+    "octave_k3v4-rR": "Octave (also k3v3) where only R elements of a head carry the rotary embedding",
     "kiviN-gG-rR": "KIVI with N-bit codes, groups of G and a residual of R tokens",
 }
 
 _SCALE_BITS: Mapping[str, int] = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8}
 _INT = re.compile(r"int([2-8])(?:-g([1-9]\d{0,5})(?:-(fp32|fp16|bf16|fp8))?(-zp)?)?", re.ASCII)
+_OCTAVE = re.compile(r"octave_(k3v[34])-r(64|128|192|256)", re.ASCII)
 _KIVI = re.compile(r"kivi([2-8])-g([1-9]\d{0,5})-r([1-9]\d{0,5})", re.ASCII)
 
 
@@ -219,6 +349,8 @@ def _parametric(name: str) -> CacheDtype | None:
         if residual % group_size:
             raise usage_error(f"{name}: the residual must be a multiple of the group", help="as in kivi2-g32-r128")
         return _kivi(bits_per_code, group_size, residual)
+    if match := _OCTAVE.fullmatch(name):
+        return _octave(match.group(1), int(match.group(1)[-1]), int(match.group(2)))
     return None
 
 
