@@ -80,7 +80,7 @@ def put_in(formula: str, **values: int) -> str:
 def explain_model(spec: ModelSpec, workload: Workload) -> ModelExplanation:
     """Each layer group's streams, their rows and bytes with the numbers put in, and the total."""
     counted = footprint(spec, workload)
-    groups = tuple(_explain_group(spec, part, workload) for part in counted.groups)
+    groups = tuple(_explain_group(part, workload) for part in counted.groups)
     terms = [f"{part.bytes_per_layer:,} * {len(part.layers)}" for part in counted.groups if part.bytes_per_layer]
     total = Step(
         name="logical",
@@ -98,11 +98,10 @@ def explain_model(spec: ModelSpec, workload: Workload) -> ModelExplanation:
     )
 
 
-def _explain_group(spec: ModelSpec, part: GroupBytes, workload: Workload) -> ExplainedGroup:
-    kinds = [type(spec.attention[name]) for name in part.names]
+def _explain_group(part: GroupBytes, workload: Workload) -> ExplainedGroup:
     return ExplainedGroup(
         title=f"{len(part.layers)} x {part.label}",
-        source="; ".join(dict.fromkeys(kind.source for kind in kinds)),
+        source=part.source,
         steps=tuple(step for stream in part.streams for step in _explain_stream(stream, workload)),
     )
 

@@ -11,8 +11,8 @@ from math import lcm
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.formats import STATE_ROLES, IntLike, Role
+from kvcalc.layout import CacheGroup, HasLayout
 from kvcalc.problems import usage_error
-from kvcalc.spec.model import LayerGroup, ModelSpec, layer_groups
 from kvcalc.streams import Encoder, Stream
 
 
@@ -62,6 +62,7 @@ class GroupBytes:
 
     names: tuple[str, ...]
     label: str
+    source: str
     layers: tuple[int, ...]
     streams: tuple[StreamBytes, ...]
     bytes_per_layer: int
@@ -97,13 +98,8 @@ class Footprint:
     """Of one sequence, all layers."""
 
 
-def logical_streams(group: LayerGroup) -> tuple[Stream, ...]:
-    """The streams of one layer that count as cache: an engine's own buffers are left out."""
-    return tuple(s for kind in group.attention for s in kind.streams() if s.role is not Role.BUFFER)
-
-
 def sequence_bytes(
-    groups: Iterable[LayerGroup],
+    groups: Iterable[CacheGroup],
     tokens: IntLike,
     formats: FormatChoice,
     encoder_tokens: int = 0,
@@ -112,18 +108,18 @@ def sequence_bytes(
     """Logical bytes of one sequence of `tokens` tokens (an integer, or an int64 array of lengths)."""
     total = tokens * 0
     for group in groups:
-        for stream in logical_streams(group):
+        for stream in group.logical_streams:
             if keep(stream):
                 total = total + group.count * stream.bytes(tokens, formats, encoder_tokens)
     return total
 
 
-def growth(groups: Iterable[LayerGroup], formats: FormatChoice, encoder_tokens: int = 0) -> Growth:
+def growth(groups: Iterable[CacheGroup], formats: FormatChoice, encoder_tokens: int = 0) -> Growth:
     """fixed + slope x tokens, taken from the exact sum at two lengths beyond every saturation."""
     groups = tuple(groups)
     step, start = 1, 0
     for group in groups:
-        for stream in logical_streams(group):
+        for stream in group.logical_streams:
             stored = stream.format(formats)
             start = max(start, stream.extent.saturation)
             if stream.extent.grows:
@@ -135,13 +131,14 @@ def growth(groups: Iterable[LayerGroup], formats: FormatChoice, encoder_tokens: 
     return Growth(fixed_bytes=at_first - slope * (first // step), step_bytes=slope, step_tokens=step, from_tokens=start)
 
 
-def footprint(spec: ModelSpec, workload: Workload) -> Footprint:
-    """Every logical byte of `spec`'s cache for `workload`.
+def footprint(model: HasLayout, workload: Workload) -> Footprint:
+    """Every logical byte of the model's cache for `workload`.
 
     Raises:
         KvcalcError: a stream cannot be stored in the chosen format.
     """
-    groups = layer_groups(spec)
+    layout = model.layout()
+    groups = layout.groups
     parts = tuple(_group_bytes(group, workload) for group in groups)
 
     def whole_batch(keep: Callable[[Stream], bool]) -> int:
@@ -152,7 +149,7 @@ def footprint(spec: ModelSpec, workload: Workload) -> Footprint:
     state = whole_batch(lambda stream: stream.role in STATE_ROLES)
     logical = sum(part.bytes for part in parts)
     return Footprint(
-        model=spec.name,
+        model=layout.name,
         batch_size=workload.batch_size,
         seq_len=workload.seq_len,
         encoder_len=workload.encoder_len,
@@ -171,12 +168,13 @@ def footprint(spec: ModelSpec, workload: Workload) -> Footprint:
     )
 
 
-def _group_bytes(group: LayerGroup, workload: Workload) -> GroupBytes:
-    streams = tuple(_stream_bytes(stream, workload) for stream in logical_streams(group))
+def _group_bytes(group: CacheGroup, workload: Workload) -> GroupBytes:
+    streams = tuple(_stream_bytes(stream, workload) for stream in group.logical_streams)
     per_layer = sum(stream.bytes for stream in streams)
     return GroupBytes(
         names=group.names,
         label=group.label,
+        source=group.source,
         layers=group.indices,
         streams=streams,
         bytes_per_layer=per_layer,
@@ -201,13 +199,8 @@ def _stream_bytes(stream: Stream, workload: Workload) -> StreamBytes:
     )
 
 
-def has_encoder(spec: ModelSpec) -> bool:
-    """Whether any layer keeps K and V of an encoder's tokens."""
-    return any(isinstance(s.extent, Encoder) for group in layer_groups(spec) for s in logical_streams(group))
-
-
 def workload_for(
-    spec: ModelSpec, *, batch_size: int = 1, seq_len: int | None = None, encoder_len: int | None = None,
+    model: HasLayout, *, batch_size: int = 1, seq_len: int | None = None, encoder_len: int | None = None,
     formats: FormatChoice = BF16,
 ) -> tuple[Workload, tuple[str, ...]]:  # fmt: skip
     """A workload with the model's own defaults, and warnings about what was assumed.
@@ -216,16 +209,17 @@ def workload_for(
         KvcalcError: no length was given and the spec states no context.
     """
     warnings: list[str] = []
-    context = spec.max_position_embeddings
+    layout = model.layout()
+    context = layout.context
     if seq_len is None:
         if context is None:
-            raise usage_error(f"{spec.name} states no context length", help="give --seq-len")
+            raise usage_error(f"{layout.name} states no context length", help="give --seq-len")
         seq_len = context
     elif context is not None and seq_len > context:
-        warnings.append(f"{seq_len:,} tokens exceed the context of {spec.name} ({context:,})")
+        warnings.append(f"{seq_len:,} tokens exceed the context of {layout.name} ({context:,})")
     if encoder_len is None:
-        encoder_len = spec.max_source_positions or 0
-        if has_encoder(spec) and not spec.max_source_positions:
-            warnings.append(f"{spec.name} has cross-attention: counted with 0 encoder tokens; give --encoder-len")
+        encoder_len = layout.encoder_context or 0
+        if layout.has_encoder and not layout.encoder_context:
+            warnings.append(f"{layout.name} has cross-attention: counted with 0 encoder tokens; give --encoder-len")
     workload = Workload(batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len, formats=formats)
     return workload, tuple(warnings)

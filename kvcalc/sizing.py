@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.footprint import Footprint, footprint, workload_for
-from kvcalc.spec.model import ModelSpec
+from kvcalc.layout import HasLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,24 +19,24 @@ class SizeReport:
 
 
 def size(
-    specs: Sequence[ModelSpec],
+    candidates: Sequence[HasLayout],
     *,
     batch_size: int = 1,
     seq_len: int | None = None,
     encoder_len: int | None = None,
     formats: FormatChoice = BF16,
 ) -> SizeReport:
-    """Footprints of `specs` for `batch_size` sequences of `seq_len` tokens (default: each model's context).
+    """Footprints of the models for `batch_size` sequences of `seq_len` tokens (default: each model's context).
 
     Raises:
         KvcalcError: no length is known, or a stream cannot be stored in the chosen format.
     """
     models: list[Footprint] = []
     warnings: list[str] = []
-    for spec in specs:
+    for model in candidates:
         workload, said = workload_for(
-            spec, batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len, formats=formats
+            model, batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len, formats=formats
         )
-        models.append(footprint(spec, workload))
+        models.append(footprint(model, workload))
         warnings += said
     return SizeReport(models=tuple(models), warnings=tuple(warnings))

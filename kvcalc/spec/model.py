@@ -10,6 +10,7 @@ from annotated_types import Ge, Le, MinLen
 
 from kvcalc.attention import Attention, AttentionKind
 from kvcalc.fields import STRICT, Name, Size, Size0, Text
+from kvcalc.layout import CacheGroup, CacheLayout
 from kvcalc.spec.ffn import FfnKind
 from kvcalc.spec.yamlio import Loc
 
@@ -157,6 +158,15 @@ class ModelSpec:
     mtp: MtpModule | None = None
     expect: tuple[Expectation, ...] = ()
 
+    def layout(self) -> CacheLayout:
+        """The decoder's cache as groups of streams."""
+        return CacheLayout(
+            name=self.name,
+            context=self.max_position_embeddings,
+            encoder_context=self.max_source_positions,
+            groups=tuple(group.cache_group() for group in layer_groups(self)),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerUse:
@@ -181,6 +191,16 @@ class LayerGroup:
     @property
     def label(self) -> str:
         return " + ".join(kind.label for kind in self.attention) or "no cache"
+
+    def cache_group(self) -> CacheGroup:
+        """What these layers keep."""
+        return CacheGroup(
+            names=self.names,
+            label=self.label,
+            source="; ".join(dict.fromkeys(kind.source for kind in self.attention)),
+            streams=tuple(stream for kind in self.attention for stream in kind.streams()),
+            indices=self.indices,
+        )
 
 
 def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
