@@ -40,7 +40,9 @@ class Attention:
         """The weights of one layer of this kind, without the norm before (or after) it."""
         raise NotImplementedError
 
-    def reader_tensors(self, hidden_size: int, num_attention_heads: int, kv_proj: bool) -> tuple[Tensor, ...]:
+    def reader_tensors(
+        self, hidden_size: int, num_attention_heads: int, *, kv_proj: bool, k_norm: bool
+    ) -> tuple[Tensor, ...]:
         """The weights of a layer with its own queries that reads a cache of this kind; default: all of this kind's."""
         return self.tensors(hidden_size)
 
@@ -123,8 +125,11 @@ class HeadedAttention(Attention):
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         return headed_tensors(self, hidden_size)
 
-    def reader_tensors(self, hidden_size: int, num_attention_heads: int, kv_proj: bool) -> tuple[Tensor, ...]:
-        return headed_tensors(self, hidden_size, num_attention_heads=num_attention_heads, kv_proj=kv_proj)
+    def reader_tensors(
+        self, hidden_size: int, num_attention_heads: int, *, kv_proj: bool, k_norm: bool
+    ) -> tuple[Tensor, ...]:
+        heads = num_attention_heads
+        return headed_tensors(self, hidden_size, num_attention_heads=heads, kv_proj=kv_proj, k_norm=k_norm)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -168,7 +173,12 @@ class HeadedAttention(Attention):
 
 
 def headed_tensors(
-    kind: HeadedAttention, hidden_size: int, *, num_attention_heads: int | None = None, kv_proj: bool = True
+    kind: HeadedAttention,
+    hidden_size: int,
+    *,
+    num_attention_heads: int | None = None,
+    kv_proj: bool = True,
+    k_norm: bool = True,
 ) -> tuple[Tensor, ...]:
     """Projections of attention with K and V heads: q, k and v split over heads, o over its input's heads.
 
@@ -199,7 +209,7 @@ def headed_tensors(
     if kind.qk_norm != "none":
         whole = kind.qk_norm == "full"
         found.append(vector("q_norm", (heads * width if whole else width,), part, units=heads if whole else None))
-        if kv_proj:
+        if k_norm:
             found.append(vector("k_norm", (kv * width if whole else width,), part, units=kv if whole else None))
     if kind.attention_sinks:
         found.append(vector("sinks", (heads,), part, units=heads))

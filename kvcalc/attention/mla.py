@@ -39,8 +39,10 @@ class LatentAttention(Attention):
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """q_a (q_lora_rank, hidden) and q_b (heads x (nope + rope), q_lora_rank), or q in one; kv_a (rank + rope,
-        hidden), kv_b (heads x (nope + v), rank), o (hidden, heads x v); the latents are normed (DeepSeek-V2, appendix C).
-        Down-projections are replicated over TP ranks, the others split over heads (vLLM 0.33.0 deepseek_v2.py).
+        hidden), kv_b (heads x (nope + v), rank), o (hidden, heads x v); norms on both latents.
+
+        Source: DeepSeek-V2, arXiv 2405.04434, appendix C. Down-projections are replicated over TP ranks, the others
+        split over heads (vLLM 0.33.0 deepseek_v2.py).
         """
         heads, part, bias = self.num_attention_heads, Component.ATTENTION, self.attention_bias
         q_width = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)

@@ -26,6 +26,8 @@ class Shared(Attention):
     num_attention_heads: Size
     kv_proj: bool = False
     """True where the checkpoint still holds k and v projections that nothing uses (Gemma-3n)."""
+    k_norm: bool = False
+    """True where the checkpoint holds a norm of keys without the projection (Hunyuan-Large)."""
     summary: ClassVar[str] = "reads another layer's cache: keeps nothing"
     source: ClassVar[str] = "CLA arXiv 2405.12981; YOCO arXiv 2405.05254; transformers 5.23.0 models/gemma3n"
 
@@ -41,6 +43,7 @@ class Shared(Attention):
             reads=self.reads,
             num_attention_heads=self.num_attention_heads,
             kv_proj=self.kv_proj,
+            k_norm=self.k_norm,
             target=table[self.reads],
         )
 
@@ -52,4 +55,6 @@ class BoundShared(Shared):
     target: Attention
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
-        return self.target.reader_tensors(hidden_size, self.num_attention_heads, self.kv_proj)
+        return self.target.reader_tensors(
+            hidden_size, self.num_attention_heads, kv_proj=self.kv_proj, k_norm=self.k_norm or self.kv_proj
+        )

@@ -316,7 +316,8 @@ def _same(config: Config, key: str) -> int:
 def hunyuan_attention(config: Config) -> dict[str, Fields]:
     bias = config.flag("attention_bias")
     norm = "head" if config.flag("use_qk_norm", default=True) else None
-    return for_kinds(HEADED, attention_bias=bias, o_bias=bias, qk_norm=norm)
+    fields = for_kinds(HEADED, attention_bias=bias, o_bias=bias, qk_norm=norm)
+    return {**fields, "shared": {"k_norm": norm is not None}}
 
 
 # Nemotron, LFM2
