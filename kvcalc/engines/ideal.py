@@ -1,0 +1,129 @@
+"""An engine without rounding: exactly the logical bytes, sharded as evenly as heads and layers allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from kvcalc.cache_dtypes import FormatChoice
+from kvcalc.engines.base import (
+    Allocation,
+    Capacity,
+    Engine,
+    Parallel,
+    check_context_parallel,
+    collect,
+    heads_per_rank,
+    layer_streams,
+    logical_bytes,
+    longest_that_fits,
+    stage_of_layers,
+    vllm_partition,
+)
+from kvcalc.footprint import Workload
+from kvcalc.formats import ceil_div
+from kvcalc.problems import usage_error
+from kvcalc.spec.model import ModelSpec
+from kvcalc.streams import Stream
+
+NAME = "ideal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    version: str = "1"
+    parallel: Parallel = field(default_factory=Parallel)
+    max_model_len: int | None = None
+    num_speculative_tokens: int = 0
+    """Above zero, the model's extra prediction layers cache too."""
+
+
+def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, parallel: Parallel) -> int:
+    """Context parallel ranks share the tokens of what grows; the heads are shared by the groups that remain."""
+    share = parallel.decode_context if stream.extent.grows else 1
+    heads = heads_per_rank(stream, parallel.tensor // share, NAME)
+    rows = ceil_div(stream.extent.rows(workload.seq_len, workload.encoder_len), share)
+    return ceil_div(stream.format(formats).bits(rows, heads, stream.width), 8)
+
+
+def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
+    """Logical bytes and nothing else; sharding alone can waste."""
+    parallel, formats = settings.parallel, workload.formats
+    check_context_parallel(parallel)
+    layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
+    main = sum(1 for layer in layers if not layer.draft)
+    stages = stage_of_layers(layers, vllm_partition(main, parallel.pipeline))
+    per_stage = [0] * parallel.pipeline
+    logical = replicas = 0
+    for layer, stage in zip(layers, stages, strict=True):
+        for stream in layer.streams:
+            kept = logical_bytes(stream, workload, formats)
+            if kept:
+                rank = _rank_bytes(stream, workload, formats, parallel)
+                per_stage[stage] += rank
+                logical += kept
+                replicas += rank * parallel.tensor - kept
+    batch = workload.batch_size
+    here = ceil_div(batch, parallel.data)
+    per_stage_bytes = tuple(size * here for size in per_stage)
+    per_rank = max(per_stage_bytes)
+    allocated = logical * batch
+    uneven = per_rank * parallel.ranks - sum(per_stage) * parallel.tensor * batch
+    return Allocation(
+        engine=NAME,
+        version=settings.version,
+        model=spec.name,
+        batch_size=batch,
+        seq_len=workload.seq_len,
+        kv_cache_dtype=formats.name,
+        logical_bytes=allocated,
+        allocated_bytes=allocated,
+        waste=(),
+        ranks=parallel.ranks,
+        per_rank_bytes=per_rank,
+        per_stage_bytes=per_stage_bytes,
+        sharding_waste=collect([("replicas over tensor-parallel ranks", replicas * batch), ("uneven ranks", uneven)]),
+        unit="token",
+        unit_tokens=1,
+    )
+
+
+def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
+    """The longest single sequence, and how many of max_model_len fit."""
+    limit = settings.max_model_len or spec.max_position_embeddings
+    if limit is None:
+        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
+
+    def per_rank(tokens: int) -> int:
+        return allocate(spec, Workload(batch_size=1, seq_len=tokens, formats=formats), settings).per_rank_bytes
+
+    one = per_rank(limit)
+    longest = longest_that_fits(lambda tokens: per_rank(tokens) <= budget_bytes, limit)
+    concurrency = Fraction(budget_bytes, one) if one else Fraction(0)
+    return Capacity(
+        engine=NAME,
+        version=settings.version,
+        model=spec.name,
+        budget_bytes=budget_bytes,
+        unit="token",
+        unit_tokens=1,
+        unit_bytes=0,
+        units=int(concurrency * limit),
+        usable_units=int(concurrency * limit),
+        tokens=int(concurrency * limit),
+        max_model_len=limit,
+        units_per_request=limit,
+        concurrency=concurrency * settings.parallel.data,
+        max_tokens_per_request=longest,
+    )
+
+
+ENGINE = Engine(
+    name=NAME,
+    version="1",
+    summary="no rounding at all: the logical bytes, sharded",
+    source="the definition of the logical bytes",
+    settings=Settings,
+    allocate=allocate,
+    capacity=capacity,
+)
