@@ -188,3 +188,36 @@ def mla(
         partial.join()
 
     return launch
+
+
+def mla_hopper(q: Tensor, cache: Tensor, out: Tensor, *, rank: int, last: int, scale: float) -> Launch:
+    """Absorbed MLA for many heads on Hopper: q [B, H, rank + rope], cache [B, C, rank + rope], H a multiple of 64.
+
+    Raises:
+        ImportError: this Triton has no Gluon.
+    """
+    from triton.experimental.gluon.language import NVMMASharedLayout
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    from kernels_ref.gluon_mla import mla_hopper_kernel
+
+    batch, heads, width = q.shape
+    block = 64
+    layout = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    shares = share_out(batch, last, block, multiprocessors(q.device) // (heads // 64))
+    partial = _Partial.of(shares, out, heads)
+    q2, c2 = q.view(batch * heads, width), cache.view(-1, width)
+    descriptors = [
+        TensorDescriptor.from_tensor(tensor, [64, columns], layout)
+        for tensor in (q2, c2)
+        for columns in (rank // 2, width - rank)
+    ]
+
+    def launch() -> None:
+        mla_hopper_kernel[(heads // 64, shares.programs)](
+            *descriptors, partial.part, partial.lse, scale * LOG2_E, last, shares.rows, shares.row_blocks,
+            shares.share, shares.slots, cache.shape[1], H=heads, RANK=rank, ROPE=width - rank, BN=block, num_warps=4,
+        )  # fmt: skip
+        partial.join()
+
+    return launch
