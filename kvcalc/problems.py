@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 
 
@@ -54,5 +53,7 @@ def usage_error(message: str, *, help: str | None = None) -> KvcalcError:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A help line naming the closest known words, or None when nothing is near."""
+    from difflib import get_close_matches  # costs more than a whole query where nothing is misspelt
+
     near = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else None

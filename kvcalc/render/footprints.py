@@ -13,9 +13,13 @@ from kvcalc.units import format_bytes
 
 def workload_text(counted: Footprint) -> str:
     """`8 sequences x 32,768 tokens, bf16`."""
+    return f"{_lengths_text(counted)}, {counted.kv_cache_dtype}"
+
+
+def _lengths_text(counted: Footprint) -> str:
     sequences = "1 sequence" if counted.batch_size == 1 else f"{counted.batch_size:,} sequences"
     encoder = f" (+ {counted.encoder_len:,} encoder tokens)" if counted.encoder_len else ""
-    return f"{sequences} x {counted.seq_len:,} tokens{encoder}, {counted.kv_cache_dtype}"
+    return f"{sequences} x {counted.seq_len:,} tokens{encoder}"
 
 
 def growth_text(grown: Growth) -> str:
@@ -114,8 +118,8 @@ def _size_data(report: SizeReport) -> Table:
     return Table(
         columns=(
             Column("model"), Column("batch_size"), Column("seq_len", "tokens"), Column("encoder_len", "tokens"),
-            Column("kv_cache_dtype"), Column("attention"), Column("layers"), Column("bytes_per_layer_and_sequence", "B"),
-            Column("bytes", "B"), Column("fixed_bytes_per_sequence", "B"), Column("slope", "B/token"),
+            Column("kv_cache_dtype"), Column("attention"), Column("layers"),
+            Column("bytes_per_layer_and_sequence", "B"), Column("bytes", "B"), Column("fixed_bytes_per_sequence", "B"), Column("slope", "B/token"),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -136,16 +140,16 @@ def compare_document(report: CompareReport) -> Document:
         for row in report.rows
     )
     human = tuple(
-        (label, dtype, _slope(slope), fixed, total, format_bytes(total), _percent(ratio))
+        (label, dtype, _slope(slope), fixed, total, _percent(ratio), _percent(None if ratio is None else 1 - ratio))
         for label, dtype, slope, fixed, total, ratio in rows
     )
     return Document(
-        title=f"{first.batch_size:,} x {first.seq_len:,} tokens",
+        title=_lengths_text(first),
         tables=(
             Table(
                 columns=(
                     Column("model", flexible=True), Column("format", flexible=True), Column("slope", "B/token"),
-                    Column("fixed", "B"), Column("bytes", "B"), Column("size"), Column("of first"),
+                    Column("fixed", "B"), Column("bytes", "B"), Column("of first"), Column("saved"),
                 ),
                 rows=human,
             ),

@@ -1,15 +1,20 @@
-"""Documents for people: plain text (on a terminal or in a pipe) and Markdown."""
+"""Documents for people: plain text (on a terminal or in a pipe) and Markdown.
+
+The few lines that align columns are our own: the table libraries cost more to import than a whole query.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from fractions import Fraction
 from typing import TextIO
 
-from tabulate import tabulate
-
 from kvcalc.render.document import Document, Table, safe, shown
+
+MIN_FOLD = 12
+"""Narrower than this no column is folded: the terminal wraps instead."""
 
 
 def use_colour(stream: TextIO) -> bool:
@@ -25,11 +30,12 @@ def render_text(document: Document, *, colour: bool = False, width: int | None =
     blocks = [f"\x1b[1m{title}\x1b[0m" if colour else title]
     for table in document.tables:
         heading = [safe(table.title)] if table.title else []
-        blocks.append("\n".join([*heading, _aligned(table, width)]))
+        blocks.append("\n".join([*heading, *_aligned(table, width)]))
     if document.facts:
         cells = [[safe(cell) for cell in row] for row in document.facts]
-        text = tabulate(cells, tablefmt="plain", disable_numparse=True)
-        blocks.append("\n".join(line.rstrip() for line in text.splitlines()))
+        columns = max(len(row) for row in cells)
+        padded = [row + [""] * (columns - len(row)) for row in cells]
+        blocks.append("\n".join(_lines(padded, [False] * columns)))
     blocks += [safe(note) for note in document.notes]
     return "\n\n".join(blocks) + "\n"
 
@@ -39,58 +45,66 @@ def terminal_width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def _aligned(table: Table, width: int | None) -> str:
-    cells = [[shown(value) for value in row] for row in table.rows]
-    heads = [f"{c.name} [{c.unit}]" if c.unit else c.name for c in table.columns]
-    text = _tabulated(table, heads, cells, None)
-    longest = max((len(line) for line in text.splitlines()), default=0)
-    if width is not None and longest > width:
-        flexible = [index for index, column in enumerate(table.columns) if column.flexible]
-        if flexible:
-            widest = {i: max(len(line) for row in [heads, *cells] for line in [row[i]]) for i in flexible}
-            room = max(12, (sum(widest.values()) - (longest - width)) // len(flexible))
-            text = _tabulated(
-                table, heads, cells, [min(room, widest[i]) if i in widest else None for i in range(len(heads))]
-            )
-    return "\n".join(line.rstrip() for line in text.splitlines())
+def _headings(table: Table) -> list[str]:
+    return [f"{column.name} [{column.unit}]" if column.unit else column.name for column in table.columns]
 
 
-def _tabulated(table: Table, heads: list[str], cells: list[list[str]], widths: list[int | None] | None) -> str:
-    return tabulate(
-        cells,
-        headers=heads,
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=_alignment(table) if cells else None,
-        maxcolwidths=widths,
-    )
+def _numeric(table: Table) -> list[bool]:
+    """Which columns hold numbers: set to the right."""
+    return [any(isinstance(row[i], (int, float, Fraction)) for row in table.rows) for i in range(len(table.columns))]
 
 
-def _alignment(table: Table) -> list[str]:
-    """Numbers to the right, words to the left."""
+def _lines(rows: list[list[str]], right: list[bool]) -> list[str]:
+    """Cells padded to their column's width, two spaces between columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "right" if any(isinstance(row[i], (int, float)) for row in table.rows) else "left"
-        for i in range(len(table.columns))
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
     ]
+
+
+def _aligned(table: Table, width: int | None) -> list[str]:
+    heads = _headings(table)
+    cells = [[shown(value) for value in row] for row in table.rows]
+    rows = [heads, *cells]
+    excess = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) - 2 - (width or 0)
+    if width is not None and excess > 0:
+        rows = [heads, *_wrapped(table, rows, excess)]
+    lines = _lines(rows, _numeric(table))
+    rule = _lines([["-" * max(map(len, column)) for column in zip(*rows, strict=True)]], [False] * len(heads))
+    return [lines[0], *rule, *lines[1:]]
+
+
+def _wrapped(table: Table, rows: list[list[str]], excess: int) -> list[list[str]]:
+    """The cells of flexible columns folded so that the lines lose `excess` characters, as far as they can."""
+    from itertools import zip_longest
+    from textwrap import wrap
+
+    widths = {i: max(len(row[i]) for row in rows) for i, column in enumerate(table.columns) if column.flexible}
+    while excess > 0 and widths and max(widths.values()) > MIN_FOLD:
+        widest = max(widths, key=lambda i: widths[i])
+        widths[widest] -= 1
+        excess -= 1
+    folded: list[list[str]] = []
+    for row in rows[1:]:
+        parts = [wrap(cell, widths[i]) or [""] if i in widths else [cell] for i, cell in enumerate(row)]
+        folded += [list(line) for line in zip_longest(*parts, fillvalue="")]
+    return folded
 
 
 def render_markdown(document: Document) -> str:
     """Headings and pipe tables, fit for a pull-request comment."""
     blocks = [f"### {_escaped(document.title)}"]
     for table in document.tables:
-        heads = [_escaped(f"{c.name} [{c.unit}]" if c.unit else c.name) for c in table.columns]
-        cells = [[_escaped(shown(value)) for value in row] for row in table.rows]
         if table.title:
             blocks.append(f"**{_escaped(table.title)}**")
-        blocks.append(
-            tabulate(
-                cells,
-                headers=heads,
-                tablefmt="pipe",
-                disable_numparse=True,
-                colalign=_alignment(table) if cells else None,
-            )
-        )
+        rule = ["---:" if right else "---" for right in _numeric(table)]
+        rows = [[_escaped(head) for head in _headings(table)], rule]
+        rows += [[_escaped(shown(value)) for value in row] for row in table.rows]
+        blocks.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
     if document.facts:
         blocks.append("\n".join(f"- {_escaped('  '.join(cell for cell in row if cell))}" for row in document.facts))
     blocks += [_escaped(note) for note in document.notes]
