@@ -87,6 +87,52 @@ class Expectation:
     kv_cache_dtype: Name = "bf16"
 
 
+Bytes = Annotated[int, Ge(1), Le(2**60)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesAt:
+    """The logical bytes that a workload may take at most."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    bytes: Bytes
+    batch_size: Size = 1
+    seq_len: Size | None = None
+    """Default: the model's context."""
+    encoder_len: Size0 | None = None
+    kv_cache_dtype: Name = "bf16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitsOn:
+    """Accelerators that must hold the weights and the cache of a workload."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    gpu: Name
+    count: Size = 1
+    batch_size: Size = 1
+    seq_len: Size | None = None
+    """Default: the model's context."""
+    encoder_len: Size0 | None = None
+    kv_cache_dtype: Name = "bf16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What this model's cache may take at most: `kvcalc check` fails a change that takes more."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    max_bytes_per_token: Bytes | None = None
+    """Of one sequence, once windows have filled: token caches and indexer keys."""
+    kv_cache_dtype: Name = "bf16"
+    """Of `max_bytes_per_token`."""
+    max_bytes_at: BytesAt | None = None
+    fits_on: FitsOn | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraWeight:
     """A weight that no other field describes, `count` times in all or, with `per_layer`, in each decoder layer."""
@@ -157,6 +203,7 @@ class ModelSpec:
     """Extra prediction layers: they cache only where they run (speculative decoding)."""
     mtp: MtpModule | None = None
     expect: tuple[Expectation, ...] = ()
+    budget: Budget | None = None
 
     def layout(self) -> CacheLayout:
         """The decoder's cache as groups of streams."""

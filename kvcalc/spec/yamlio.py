@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -144,10 +145,14 @@ def load_yaml(name: str, content: bytes) -> Document:
 
 def _line(text: str, number: int) -> str:
     """Line `number` (from 1) of the text, bounded."""
-    for index, line in enumerate(text.splitlines(), 1):
-        if index == number:
-            return line[:200]
-    return ""
+    lines = _lines(text)
+    return lines[number - 1][:200] if 0 < number <= len(lines) else ""
+
+
+@lru_cache(maxsize=2)
+def _lines(text: str) -> list[str]:
+    """Split once: a hostile file may have a Problem on each of its many lines."""
+    return text.splitlines()
 
 
 def _events(text: str) -> Iterator[Event]:
