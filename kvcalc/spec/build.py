@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -38,7 +38,7 @@ def _mapping(hint: Any, raw: dict[str, Any]) -> Any:
     for member in _members(hint):
         if isinstance(member, type) and is_dataclass(member):
             kind = {f.name: f.default for f in fields(member)}.get("kind")
-            if "kind" not in raw or raw["kind"] == kind:
+            if "kind" not in raw or kind is MISSING or raw["kind"] == kind:
                 return build(member, raw)
         elif len(get_args(member)) == 2:
             return {key: _value(get_args(member)[1], value) for key, value in raw.items()}

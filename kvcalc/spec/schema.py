@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec
 from kvcalc.spec.validate import adapter
 
@@ -26,6 +27,11 @@ def schema_of(cls: type, title: str) -> dict[str, Any]:
 def model_schema() -> dict[str, Any]:
     """Of a model spec."""
     return schema_of(ModelSpec, "kvcalc model spec")
+
+
+def hardware_schema() -> dict[str, Any]:
+    """Of an accelerator."""
+    return schema_of(HardwareSpec, "kvcalc hardware spec")
 
 
 def schema_text(schema: dict[str, Any]) -> str:

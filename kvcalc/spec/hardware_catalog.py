@@ -1,0 +1,86 @@
+"""Shipped accelerators by name, alias or path. Offline; a query on a shipped one needs no pydantic."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from kvcalc.problems import KvcalcError, Problem, did_you_mean
+from kvcalc.spec.build import build
+from kvcalc.spec.catalog import looks_like_path
+from kvcalc.spec.hardware import HardwareSpec, contradictions
+from kvcalc.spec.yamlio import Document, load_yaml, read_bytes
+
+_ALIASES = re.compile(r"^aliases: \[(.*)\]$", re.MULTILINE)
+
+
+@cache
+def hardware_folder() -> Path:
+    """Where the shipped accelerators lie: inside the package."""
+    return Path(__file__).resolve().parents[1] / "hardware"
+
+
+@cache
+def shipped_hardware() -> Mapping[str, Path]:
+    """Catalogue name -> file."""
+    return {path.stem: path for path in sorted(hardware_folder().glob("*.yaml"))}
+
+
+@cache
+def hardware_aliases() -> Mapping[str, str]:
+    """Alias -> catalogue name; read without parsing, as shipped files keep their aliases on one line."""
+    found: dict[str, str] = {}
+    for name, path in shipped_hardware().items():
+        line = _ALIASES.search(path.read_text(encoding="utf-8"))
+        found |= {alias.strip(' "'): name for alias in (line.group(1).split(",") if line else ())}
+    return found
+
+
+@cache
+def shipped_accelerator(name: str) -> HardwareSpec:
+    """A shipped accelerator by its catalogue name."""
+    path = shipped_hardware()[name]
+    return build(HardwareSpec, load_yaml(str(path), path.read_bytes()).data)
+
+
+def list_hardware() -> tuple[HardwareSpec, ...]:
+    """Every shipped accelerator, by name."""
+    return tuple(shipped_accelerator(name) for name in shipped_hardware())
+
+
+def load_hardware(name: str, content: bytes) -> tuple[HardwareSpec, Document]:
+    """An accelerator from a stranger's bytes.
+
+    Raises:
+        KvcalcError: every Problem found, with line and column (KV101: units, or figures that contradict each other).
+    """
+    from kvcalc.spec.validate import validate
+
+    document = load_yaml(name, content)
+    spec = validate(HardwareSpec, document)
+    faults = [document.problem("KV101", loc, message, help=hint) for loc, message, hint in contradictions(spec)]
+    if faults:
+        raise KvcalcError(*faults)
+    return spec, document
+
+
+def find_hardware(gpu: str) -> HardwareSpec:
+    """GPU as a user writes it: a catalogue name, an alias, a YAML path or `-`.
+
+    Spaces and underscores count as hyphens, so `RTX 4090` and `rtx_4090` are `rtx-4090`.
+
+    Raises:
+        KvcalcError: unknown name, or a file that does not hold.
+    """
+    key = re.sub(r"[\s_]+", "-", gpu.strip().lower())
+    if key in shipped_hardware():
+        return shipped_accelerator(key)
+    if key in hardware_aliases():
+        return shipped_accelerator(hardware_aliases()[key])
+    if looks_like_path(gpu) or Path(gpu).exists():
+        return load_hardware(*read_bytes(gpu))[0]
+    near = did_you_mean(key, [*shipped_hardware(), *hardware_aliases()])
+    hint = near or "see `kvcalc list gpus`, or describe yours in a YAML file and give its path"
+    raise KvcalcError(Problem(code="KV902", message=f"unknown GPU {gpu[:100]!r}", help=hint))
