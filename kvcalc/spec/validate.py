@@ -18,6 +18,8 @@ from kvcalc.spec.model import ModelSpec, contradictions
 from kvcalc.spec.yamlio import Document, Loc, load_yaml
 
 T = TypeVar("T")
+MAX_PROBLEMS = 200
+"""Of one file: a hostile one could have tens of thousands, and nobody reads further."""
 
 
 @cache
@@ -60,7 +62,7 @@ def validate(cls: type[T], document: Document) -> T:
         details = [dict(detail) for detail in error.errors(include_url=False)]
         # A list whose items are refused is also reported as too short: only the items' faults say anything.
         faults = [detail for detail in details if detail["type"] != "too_short" or not detail["input"]] or details
-        problems = [_problem(document, detail, cls) for detail in faults]
+        problems = [_problem(document, detail, cls) for detail in faults[:MAX_PROBLEMS]]
     unique = {(p.line, p.column, p.code, p.message): p for p in problems}
     raise KvcalcError(*sorted(unique.values(), key=lambda p: (p.line or 0, p.column or 0, p.code, p.message)))
 
