@@ -113,8 +113,8 @@ def grouped_split_kernel(
                 acc = tl.dot(p.to(v.dtype), v, acc)
             else:
                 p *= tl.load(v_scale_ptr + bh * capacity + t + n)[None, :]
-                v = tl.load(v_base + t.to(tl.int64) * DV + dv[:, None] * BN + n[None, :])  # [DV, BN]
-                acc = tl.dot(p.to(tl.float16), _half(v, CODE, ASM).T, acc)
+                v = tl.load(v_base + t.to(tl.int64) * DV + dv[None, :] * BN + n[:, None])  # [BN, DV]
+                acc = tl.dot(p.to(tl.float16), _half(v, CODE, ASM), acc)
             top = new_top
         place = (bh * slots + program - row * row_blocks // share) * GP + g
         tl.store(out_ptr + place[:, None] * DV + dv[None, :], acc / total[:, None])

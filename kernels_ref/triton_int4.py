@@ -161,21 +161,22 @@ def int4_split_kernel(
             shrink = tl.exp2(top - new_top)
             total = total * shrink + tl.sum(p, 0)
             vs, vz = v_scale_ptr + meta + t + n, v_zero_ptr + meta + t + n
-            z0, z1, z2, z3 = planes(tl.load(v_base + units), ASM)
+            # Loaded as [U, BN]: the transposition is left to the load from shared memory.
+            z0, z1, z2, z3 = planes(tl.load(v_base + (t + n)[None, :].to(tl.int64) * U + u[:, None]), ASM)
             w0, o0 = _weights(p, o0 * shrink, vs, vz, ZERO)
-            a0 = tl.dot(_centred(z0, False, ASM).T, w0, a0 * shrink[None, :])
+            a0 = tl.dot(_centred(z0, False, ASM), w0, a0 * shrink[None, :])
             if FOUR:
                 w1, o1 = _weights(p, o1 * shrink, vs + capacity, vz + capacity, ZERO)
-                a1 = tl.dot(_centred(z1, True, ASM).T, w1, a1 * shrink[None, :])
+                a1 = tl.dot(_centred(z1, True, ASM), w1, a1 * shrink[None, :])
                 w2, o2 = _weights(p, o2 * shrink, vs + 2 * capacity, vz + 2 * capacity, ZERO)
-                a2 = tl.dot(_centred(z2, False, ASM).T, w2, a2 * shrink[None, :])
+                a2 = tl.dot(_centred(z2, False, ASM), w2, a2 * shrink[None, :])
                 w3, o3 = _weights(p, o3 * shrink, vs + 3 * capacity, vz + 3 * capacity, ZERO)
-                a3 = tl.dot(_centred(z3, True, ASM).T, w3, a3 * shrink[None, :])
+                a3 = tl.dot(_centred(z3, True, ASM), w3, a3 * shrink[None, :])
             else:
-                a1 = tl.dot(_centred(z1, True, ASM).T, w0, a1 * shrink[None, :])
+                a1 = tl.dot(_centred(z1, True, ASM), w0, a1 * shrink[None, :])
                 w2, o2 = _weights(p, o2 * shrink, vs + capacity, vz + capacity, ZERO)
-                a2 = tl.dot(_centred(z2, False, ASM).T, w2, a2 * shrink[None, :])
-                a3 = tl.dot(_centred(z3, True, ASM).T, w2, a3 * shrink[None, :])
+                a2 = tl.dot(_centred(z2, False, ASM), w2, a2 * shrink[None, :])
+                a3 = tl.dot(_centred(z3, True, ASM), w2, a3 * shrink[None, :])
             top = new_top
         if not FOUR:
             o1, o3 = o0, o2
