@@ -41,7 +41,7 @@ def compare(
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.comparison import compare as compare_models
-    from kvcalc.render.footprints import compare_document
+    from kvcalc.render.comparison import compare_document
     from kvcalc.spec.catalog import find_model
     from kvcalc.spec.model import ModelSpec
     from kvcalc.variants import Variant, parse_variant

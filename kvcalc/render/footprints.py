@@ -1,10 +1,9 @@
-"""Documents of `size` and `compare`."""
+"""Documents of `size`."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from kvcalc.comparison import CompareReport
 from kvcalc.footprint import Footprint, GroupBytes, Growth
 from kvcalc.render.document import Cell, Column, Document, Table
 from kvcalc.sizing import SizeReport
@@ -13,10 +12,10 @@ from kvcalc.units import format_bytes
 
 def workload_text(counted: Footprint) -> str:
     """`8 sequences x 32,768 tokens, bf16`."""
-    return f"{_lengths_text(counted)}, {counted.kv_cache_dtype}"
+    return f"{lengths_text(counted)}, {counted.kv_cache_dtype}"
 
 
-def _lengths_text(counted: Footprint) -> str:
+def lengths_text(counted: Footprint) -> str:
     sequences = "1 sequence" if counted.batch_size == 1 else f"{counted.batch_size:,} sequences"
     encoder = f" (+ {counted.encoder_len:,} encoder tokens)" if counted.encoder_len else ""
     return f"{sequences} x {counted.seq_len:,} tokens{encoder}"
@@ -119,55 +118,8 @@ def _size_data(report: SizeReport) -> Table:
         columns=(
             Column("model"), Column("batch_size"), Column("seq_len", "tokens"), Column("encoder_len", "tokens"),
             Column("kv_cache_dtype"), Column("attention"), Column("layers"),
-            Column("bytes_per_layer_and_sequence", "B"), Column("bytes", "B"), Column("fixed_bytes_per_sequence", "B"), Column("slope", "B/token"),
+            Column("bytes_per_layer_and_sequence", "B"), Column("bytes", "B"),
+            Column("fixed_bytes_per_sequence", "B"), Column("slope", "B/token"),
         ),
         rows=tuple(rows),
     )  # fmt: skip
-
-
-def compare_document(report: CompareReport) -> Document:
-    """Slope, fixed part, bytes and ratio of every candidate."""
-    first = report.rows[0].footprint
-    rows = tuple(
-        (
-            row.label,
-            row.footprint.kv_cache_dtype,
-            Fraction(row.footprint.growth.step_bytes, row.footprint.growth.step_tokens),
-            row.footprint.growth.fixed_bytes,
-            row.footprint.logical_bytes,
-            row.ratio,
-        )
-        for row in report.rows
-    )
-    human = tuple(
-        (label, dtype, _slope(slope), fixed, total, _percent(ratio), _percent(None if ratio is None else 1 - ratio))
-        for label, dtype, slope, fixed, total, ratio in rows
-    )
-    return Document(
-        title=_lengths_text(first),
-        tables=(
-            Table(
-                columns=(
-                    Column("model", flexible=True), Column("format", flexible=True), Column("slope", "B/token"),
-                    Column("fixed", "B"), Column("bytes", "B"), Column("of first"), Column("saved"),
-                ),
-                rows=human,
-            ),
-        ),
-        data=Table(
-            columns=(
-                Column("model"), Column("kv_cache_dtype"), Column("slope", "B/token"),
-                Column("fixed_bytes_per_sequence", "B"), Column("bytes", "B"), Column("ratio_to_first"),
-            ),
-            rows=rows,
-        ),
-    )  # fmt: skip
-
-
-def _slope(slope: Fraction) -> int | Fraction:
-    return slope.numerator if slope.denominator == 1 else slope
-
-
-def _percent(ratio: Fraction | None) -> str:
-    """`100 %`, `6.66 %`."""
-    return "" if ratio is None else f"{float(ratio * 100):.4g} %"

@@ -1,0 +1,57 @@
+"""Documents of `compare`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from kvcalc.comparison import CompareReport
+from kvcalc.render.document import Column, Document, Table
+from kvcalc.render.footprints import lengths_text
+
+
+def compare_document(report: CompareReport) -> Document:
+    """Slope, fixed part, bytes and ratio of every candidate."""
+    first = report.rows[0].footprint
+    rows = tuple(
+        (
+            row.label,
+            row.footprint.kv_cache_dtype,
+            Fraction(row.footprint.growth.step_bytes, row.footprint.growth.step_tokens),
+            row.footprint.growth.fixed_bytes,
+            row.footprint.logical_bytes,
+            row.ratio,
+        )
+        for row in report.rows
+    )
+    human = tuple(
+        (label, dtype, _slope(slope), fixed, total, _percent(ratio), _percent(None if ratio is None else 1 - ratio))
+        for label, dtype, slope, fixed, total, ratio in rows
+    )
+    return Document(
+        title=lengths_text(first),
+        tables=(
+            Table(
+                columns=(
+                    Column("model", flexible=True), Column("format", flexible=True), Column("slope", "B/token"),
+                    Column("fixed", "B"), Column("bytes", "B"), Column("of first"), Column("saved"),
+                ),
+                rows=human,
+            ),
+        ),
+        data=Table(
+            columns=(
+                Column("model"), Column("kv_cache_dtype"), Column("slope", "B/token"),
+                Column("fixed_bytes_per_sequence", "B"), Column("bytes", "B"), Column("ratio_to_first"),
+            ),
+            rows=rows,
+        ),
+    )  # fmt: skip
+
+
+def _slope(slope: Fraction) -> int | Fraction:
+    return slope.numerator if slope.denominator == 1 else slope
+
+
+def _percent(ratio: Fraction | None) -> str:
+    """`100 %`, `6.66 %`."""
+    return "" if ratio is None else f"{float(ratio * 100):.4g} %"
