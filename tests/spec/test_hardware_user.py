@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvcalc.problems import KvcalcError, Problem
 from kvcalc.spec.hardware import NOT_MEASURED, HardwareSpec
@@ -143,6 +145,17 @@ def test_unknown_name_gets_a_hint() -> None:
 def test_any_bytes_end_in_problems(content: bytes) -> None:
     with pytest.raises(KvcalcError):
         load_hardware("mine.yaml", content)
+
+
+@given(st.integers(0, len(MINE)), st.integers(0, 12), st.text(max_size=8))
+def test_any_damage_ends_in_a_spec_or_in_problems(start: int, length: int, patch: str) -> None:
+    damaged = (MINE[:start] + patch + MINE[start + length :]).encode("utf-8", "surrogatepass")
+    problems: tuple[Problem, ...] = ()
+    try:
+        load_hardware("mine.yaml", damaged)
+    except KvcalcError as error:
+        problems = error.problems
+    assert all(problem.line and problem.column for problem in problems)
 
 
 def test_schema_names_units_and_forbids_the_unknown() -> None:
