@@ -9,6 +9,7 @@ from kvcalc.problems import did_you_mean, usage_error
 
 _MODULES = {
     "ideal": "ideal",
+    "vllm": "vllm",
 }
 """Name on the command line -> module, imported when asked for."""
 

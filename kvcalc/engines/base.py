@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.footprint import Workload
-from kvcalc.formats import Role, ceil_div
+from kvcalc.formats import TOKEN_ROLES, Role, ceil_div
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import LayerEntry, ModelSpec, write_out
 from kvcalc.streams import Sharding, Stream
@@ -321,3 +321,18 @@ def longest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+def check_formats(engine: str, formats: FormatChoice, accepted: Iterable[str]) -> None:
+    """Refuse formats that an engine does not have; `accepted` are names or their beginnings.
+
+    Raises:
+        KvcalcError: the default, or a format given for keys, values, latents or indexer keys.
+    """
+    beginnings = tuple(accepted)
+    asked = [formats.default, *(dtype for role, dtype in formats.by_role.items() if role in TOKEN_ROLES)]
+    for dtype in asked:
+        if not dtype.name.startswith(beginnings):
+            raise usage_error(
+                f"{engine} cannot store {dtype.name}", help=f"it has {', '.join(name + '*' for name in beginnings)}"
+            )

@@ -1,0 +1,200 @@
+"""vLLM's groups: layers that share a block table, and the bytes of one block of the pool they share.
+
+Rules: vLLM 0.33.0 v1/core/kv_cache_planning.py: grouping 427-556, bytes per block 576, packing 897-1060,
+promotion of windows 740-860, page unification 330-425.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from kvcalc.engines.vllm.pages import Keep, Page, resized
+from kvcalc.engines.vllm.settings import Settings
+from kvcalc.formats import ceil_div
+from kvcalc.problems import usage_error
+
+Bucket = list[Page]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Layers with one block table. Each draws whole blocks of the pool."""
+
+    pages: tuple[Page, ...]
+
+    @property
+    def first(self) -> Page:
+        return self.pages[0]
+
+    def page_bytes(self, stage: int | None = None, stages: Sequence[int] = ()) -> int:
+        """Sum of the pages (of one pipeline stage)."""
+        return sum(p.page_bytes for p in self.pages if stage is None or stages[p.layer] == stage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """All groups, the bytes of one block on a rank of each pipeline stage, and how they came about."""
+
+    groups: tuple[Group, ...]
+    stage_block_bytes: tuple[int, ...]
+    stages: tuple[int, ...]
+    """Pipeline stage of every layer."""
+    padding_layers: int
+
+    @property
+    def block_bytes(self) -> int:
+        return max(self.stage_block_bytes)
+
+    def smallest_block(self, max_model_len: int) -> int:
+        """Tokens of the smallest block, as the log before 0.21 counts them; a lone state spans the whole context."""
+        return min((g.first.block_size for g in self.groups if g.first.block_size), default=max_model_len)
+
+
+def pool(pages: Sequence[Page], settings: Settings, stages: tuple[int, ...]) -> Pool:
+    """The groups of all layers; every group's blocks cost as much as the widest group's."""
+    block_outermost = _block_outermost(pages, settings)
+    pages = tuple(pages) if settings.hybrid_kv_cache_manager else promoted(pages)
+    groups, padding = _groups(pages, block_outermost)
+    per_stage = tuple(
+        max((g.page_bytes(stage, stages) for g in groups), default=0) for stage in range(settings.parallel.pipeline)
+    )
+    return Pool(groups=tuple(groups), stage_block_bytes=per_stage, stages=stages, padding_layers=padding)
+
+
+def _block_outermost(pages: Sequence[Page], settings: Settings) -> bool:
+    """Whether pages of different sizes lie side by side in a block (BLHNC) or each layer has its own region."""
+    layout = settings.kv_cache_layout
+    if layout is None:
+        return any(p.stride > 1 for p in pages)
+    return layout.startswith("B")
+
+
+def _uniform(pages: Iterable[Page]) -> bool:
+    """Whether all need the same number of token slots, whatever their page sizes (is_uniform_type)."""
+    kinds = {
+        (p.keep, p.block_size, p.span, p.latent if p.keep is Keep.WINDOW else None,
+         p.page_bytes if p.keep is Keep.STATE else None)
+        for p in pages
+    }  # fmt: skip
+    return len(kinds) == 1
+
+
+def _groups(pages: tuple[Page, ...], block_outermost: bool) -> tuple[list[Group], int]:
+    if not pages:
+        return [], 0
+    if _uniform(pages):
+        return [Group(pages=pages)], 0
+    if block_outermost and len({p.page_bytes for p in pages}) > 1:
+        return _packed(pages), 0
+    unified = _unify(pages)
+    if unified is None:
+        fallback = promoted(pages)
+        if any(p.latent for p in pages) and _uniform(fallback):
+            return [Group(pages=fallback)], 0
+        raise usage_error(
+            "vLLM cannot bring this model's pages to one size", help="another --block-size may make them divide"
+        )
+    return _equal_groups(unified)
+
+
+def promoted(pages: Sequence[Page]) -> tuple[Page, ...]:
+    """Windows and chunks charged in full, as without the hybrid manager, where full attention stands beside them."""
+    if _uniform(pages) or not any(p.keep is Keep.FULL for p in pages):
+        return tuple(pages)
+    sizes = {p.block_size for p in pages if p.keep is Keep.FULL}
+    local = (Keep.WINDOW, Keep.CHUNK)
+    block = sizes.pop() if len(sizes) == 1 else None
+    return tuple(replace(resized(p, block or p.block_size), keep=Keep.FULL) if p.keep in local else p for p in pages)
+
+
+def _unify(pages: Sequence[Page]) -> tuple[Page, ...] | None:
+    """One page size for all: more tokens per block where it divides, padding elsewhere; None where neither can."""
+    largest = max(p.page_bytes for p in pages)
+    found: list[Page] = []
+    for page in pages:
+        if page.page_bytes == largest:
+            found.append(page)
+        elif page.keep is Keep.STATE:
+            found.append(replace(page, page_bytes=largest))
+        elif largest % page.page_bytes == 0:
+            found.append(resized(page, page.block_size * (largest // page.page_bytes)))
+        elif not page.latent or page.keep is Keep.WINDOW:
+            found.append(replace(page, page_bytes=largest))
+        else:
+            return None
+    return tuple(found)
+
+
+def _equal_groups(pages: Sequence[Page]) -> tuple[list[Group], int]:
+    """Groups of equally many layers: the smallest kind's count, or the largest's when that is below 1.5 times it."""
+    buckets: dict[tuple[object, ...], Bucket] = {}
+    for page in pages:
+        # Full attention that once was a window merges with plain full attention.
+        key = (*page.kind[:1], *page.kind[2:]) if page.keep is Keep.FULL else page.kind
+        buckets.setdefault(key, []).append(page)
+    counts = [len(bucket) for bucket in buckets.values()]
+    size = max(counts) if 2 * max(counts) < 3 * min(counts) else min(counts)
+    groups: list[Group] = []
+    for bucket in buckets.values():
+        number = ceil_div(len(bucket), size)
+        groups += [Group(pages=tuple(bucket[i::number])) for i in range(number)]
+    return groups, sum(-count % size for count in counts)
+
+
+def _by_page_size(bucket: Bucket) -> dict[int, Bucket]:
+    sizes: dict[int, Bucket] = {}
+    for page in bucket:
+        sizes.setdefault(page.page_bytes, []).append(page)
+    return sizes
+
+
+def _packed(pages: Sequence[Page]) -> list[Group]:
+    """Pages of different sizes side by side: repeating patterns are split into groups of equal width."""
+    buckets: list[Bucket] = []
+    for page in pages:
+        for bucket in buckets:
+            if _uniform([*bucket, page]):
+                bucket.append(page)
+                break
+        else:
+            buckets.append([page])
+    sized = [_by_page_size(bucket) for bucket in buckets]
+    balanced = [len({len(part) for part in sizes.values()}) == 1 for sizes in sized]
+    most = [max(Counter(p.page_bytes for p in bucket).values()) for bucket in buckets]
+    floor = max((n for n, sizes, even in zip(most, sized, balanced, strict=True) if even and len(sizes) > 1), default=0)
+    repeats = _approximate_gcd([n for n, even in zip(most, balanced, strict=True) if even], floor) if floor else None
+
+    def split(index: int) -> int:
+        return ceil_div(most[index], repeats) if balanced[index] and repeats else 1
+
+    def recycled(index: int) -> bool:
+        keep = buckets[index][0].keep
+        return keep is Keep.STATE or (repeats is None and keep is Keep.WINDOW)
+
+    def widest(index: int, number: int) -> int:
+        return sum(ceil_div(len(part), number) * size for size, part in sized[index].items())
+
+    anchor = max(widest(i, len(b) if recycled(i) else split(i)) for i, b in enumerate(buckets))
+    groups: list[Group] = []
+    for index, bucket in enumerate(buckets):
+        number = split(index)
+        if anchor and recycled(index):
+            number = max(number, ceil_div(len(bucket), max(anchor // bucket[0].page_bytes, 1)))
+        if number == 1:
+            groups.append(Group(pages=tuple(bucket)))
+            continue
+        rows = list(zip(*sized[index].values(), strict=True))
+        groups += [Group(pages=tuple(p for row in rows[i::number] for p in row)) for i in range(number)]
+    return groups
+
+
+def _approximate_gcd(values: Sequence[int], floor: int) -> int:
+    """The size to whose multiples all values are rounded up with the least padding; the largest of equals."""
+    best, least = max(1, floor), None
+    for size in range(max(1, floor), max(values) + 1):
+        padding = sum(-value % size for value in values)
+        if least is None or padding <= least:
+            best, least = size, padding
+    return best
