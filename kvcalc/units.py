@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from kvcalc.problems import usage_error
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 MAX_COUNT = 2**60
 """Largest count accepted from a user: keeps every product far below absurdity, and far above need."""
 
-_NUMBER = re.compile(r"(\d{1,40}(?:\.\d{1,40})?)\s*([^\d\s].*)?", re.ASCII)
+_NUMBER = re.compile(r"(\d{1,40})(?:\.(\d{1,40}))?\s*([^\d\s].*)?", re.ASCII)
 
 COUNT_SUFFIXES: Mapping[str, int] = {
     "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40,
@@ -45,19 +48,19 @@ DURATION_UNITS: Mapping[str, int] = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 1
 """In nanoseconds."""
 
 
-def _parse(text: str, units: Mapping[str, int], what: str, example: str) -> Fraction:
+def _parse(text: str, units: Mapping[str, int], what: str, base: str, example: str) -> int:
+    """The figure in base units; decimals are scaled as integers, so nothing is rounded."""
     match = _NUMBER.fullmatch(text.strip())
-    unit = (match.group(2) or "") if match else ""
+    unit = (match.group(3) or "") if match else ""
     if match is None or unit not in units:
         accepted = ", ".join(name for name in units if name)
         raise usage_error(f"{text[:60]!r} is not {what}", help=f"write it like {example}; units: {accepted}")
-    return Fraction(match.group(1)) * units[unit]
-
-
-def _whole(value: Fraction, text: str, what: str, example: str) -> int:
-    if value.denominator != 1:
-        raise usage_error(f"{text[:60]!r} is not a whole {what}", help=f"write it like {example}")
-    return value.numerator
+    decimals = match.group(2) or ""
+    shift: int = 10 ** len(decimals)
+    value, rest = divmod(int(match.group(1) + decimals) * units[unit], shift)
+    if rest:
+        raise usage_error(f"{text[:60]!r} is not a whole number of {base}", help=f"write it like {example}")
+    return value
 
 
 def parse_count(text: str, what: str = "count", *, minimum: int = 1) -> int:
@@ -69,7 +72,7 @@ def parse_count(text: str, what: str = "count", *, minimum: int = 1) -> int:
     example = "8192, 32K (= 32,768) or 32k (= 32,000)"
     if text.strip().startswith("-"):
         raise usage_error(f"{what} must be at least {minimum}, got {text.strip()[:60]}")
-    value = _whole(_parse(text, COUNT_SUFFIXES, f"a {what}", example), text, f"{what}", example)
+    value = _parse(text, COUNT_SUFFIXES, f"a {what}", "units", example)
     if value < minimum:
         raise usage_error(f"{what} must be at least {minimum}, got {value}")
     if value > MAX_COUNT:
@@ -79,48 +82,42 @@ def parse_count(text: str, what: str = "count", *, minimum: int = 1) -> int:
 
 def parse_bytes(text: str) -> int:
     """`80 GB` (10^9), `80 GiB` (2^30), `81559 MiB`, `656 B` -> bytes."""
-    return _whole(_parse(text, BYTE_UNITS, "a size", "80 GB or 80 GiB"), text, "number of bytes", "80 GB")
+    return _parse(text, BYTE_UNITS, "a size", "bytes", "80 GB or 80 GiB")
 
 
 def parse_byte_rate(text: str) -> int:
     """`3.35 TB/s` -> bytes per second."""
-    return _whole(_parse(text, BYTE_RATE_UNITS, "a bandwidth", "3.35 TB/s"), text, "number of B/s", "3.35 TB/s")
+    return _parse(text, BYTE_RATE_UNITS, "a bandwidth", "B/s", "3.35 TB/s")
 
 
 def parse_flop_rate(text: str) -> int:
     """`989.4 TFLOP/s` (or `1979 TOP/s` for integer units) -> operations per second."""
-    return _whole(_parse(text, FLOP_RATE_UNITS, "a FLOP rate", "989 TFLOP/s"), text, "FLOP/s", "989 TFLOP/s")
+    return _parse(text, FLOP_RATE_UNITS, "a FLOP rate", "FLOP/s", "989 TFLOP/s")
 
 
 def parse_frequency(text: str) -> int:
     """`1.41 GHz` -> hertz."""
-    return _whole(_parse(text, FREQUENCY_UNITS, "a frequency", "1.41 GHz"), text, "number of Hz", "1.41 GHz")
+    return _parse(text, FREQUENCY_UNITS, "a frequency", "Hz", "1.41 GHz")
 
 
 def parse_power(text: str) -> int:
     """`700 W` -> watts."""
-    return _whole(_parse(text, POWER_UNITS, "a power", "700 W"), text, "number of watts", "700 W")
+    return _parse(text, POWER_UNITS, "a power", "watts", "700 W")
 
 
 def parse_duration_ns(text: str) -> int:
     """`50ms` -> nanoseconds."""
-    return _whole(_parse(text, DURATION_UNITS, "a duration", "50ms"), text, "number of nanoseconds", "50ms")
+    return _parse(text, DURATION_UNITS, "a duration", "nanoseconds", "50ms")
 
 
 def _scaled(value: int | Fraction, steps: tuple[tuple[int, str], ...], base: str) -> str:
     """Four significant digits in the largest unit that keeps the figure at or above one."""
-    exact = Fraction(value)
     for size, name in steps:
-        if exact >= size:
-            scaled = exact / size
-            digits = max(0, 3 - (len(str(int(scaled))) - 1))
-            text = f"{float(scaled):,.{digits}f}"
+        if value >= size:
+            digits = max(0, 4 - len(str(int(value // size))))
+            text = f"{float(value / size):,.{digits}f}"
             return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {name}"
-    return f"{_plain(exact)} {base}"
-
-
-def _plain(exact: Fraction) -> str:
-    return f"{exact.numerator:,}" if exact.denominator == 1 else f"{float(exact):,.6g}"
+    return f"{value:,} {base}" if isinstance(value, int) else f"{float(value):,.6g} {base}"
 
 
 _GIB_STEPS: tuple[tuple[int, str], ...] = (

@@ -5,11 +5,13 @@ Values stay integers until a renderer prints them: digits are grouped for people
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING, Union
 
-Cell = int | float | str | bool | Fraction | None
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+Cell = Union[int, float, str, bool, "Fraction", None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def safe(text: str) -> str:
     """Text that cannot drive a terminal: control, format (bidi) and private characters are dropped."""
     if text.isascii() and text.isprintable():
         return text
+    import unicodedata
+
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
@@ -55,6 +59,6 @@ def shown(value: Cell) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, (float, Fraction)):
-        return f"{float(value):,.4g}" if abs(float(value)) < 1000 else f"{float(value):,.0f}"
-    return safe(value)
+    if isinstance(value, str):
+        return safe(value)
+    return f"{float(value):,.4g}" if abs(float(value)) < 1000 else f"{float(value):,.0f}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from fractions import Fraction
 from typing import TextIO
 
 from kvcalc.render.document import Document, Table, safe, shown
@@ -51,7 +50,9 @@ def _headings(table: Table) -> list[str]:
 
 def _numeric(table: Table) -> list[bool]:
     """Which columns hold numbers: set to the right."""
-    return [any(isinstance(row[i], (int, float, Fraction)) for row in table.rows) for i in range(len(table.columns))]
+    return [
+        any(row[i] is not None and not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
+    ]
 
 
 def _lines(rows: list[list[str]], right: list[bool]) -> list[str]:
