@@ -57,8 +57,8 @@ class Tensor:
     """Routed experts: one copy per expert."""
     active_copies: int | None = None
     """Copies that work for one token; default: all."""
-    linear: bool = False
-    """The weight of a matrix product: what weight quantisation applies to."""
+    quantizable: bool = False
+    """Whether weight quantisation applies: matrices do, but for routers and other small ones that decide."""
 
     @property
     def size(self) -> int:
@@ -95,6 +95,7 @@ def matrix(
     bias: bool = False,
     copies: int = 1,
     active_copies: int | None = None,
+    quantizable: bool = True,
 ) -> tuple[Tensor, ...]:
     """A linear layer of shape (out, in), with its bias if it has one.
 
@@ -104,7 +105,7 @@ def matrix(
     split = Split(axis=0, units=columns) if columns else Split(axis=1, units=rows) if rows else None
     weight = Tensor(
         name=f"{name}.weight", shape=shape, component=component, split=split, copies=copies,
-        active_copies=active_copies, linear=True,
+        active_copies=active_copies, quantizable=quantizable,
     )  # fmt: skip
     if not bias:
         return (weight,)

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from kvcalc.fields import STRICT, Size
 from kvcalc.formats import Role
 from kvcalc.problems import usage_error
-from kvcalc.streams import Extent, Stream
+from kvcalc.steps import DECODE, EACH_TOKEN, Convention, Heads, Read, Work
+from kvcalc.streams import Extent, Sharding, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
@@ -34,6 +35,14 @@ class Attention:
 
     def streams(self) -> tuple[Stream, ...]:
         """What one layer of this kind keeps for one sequence."""
+        raise NotImplementedError
+
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        """What one decode step reads of one sequence; a layer that reads this cache brings its own query heads."""
+        raise NotImplementedError
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """The FLOPs between the projections: scores and values, an indexer's scan, a state's update."""
         raise NotImplementedError
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
@@ -122,6 +131,18 @@ class HeadedAttention(Attention):
             ),
         )
 
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        queries = num_attention_heads or self.num_attention_heads
+        return tuple(read_by(stream, stream.extent, queries, convention) for stream in self.streams())
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """2 x head_dim (q k^T) and 2 x v_head_dim (p v) per query head and visible row."""
+        queries, extent = num_attention_heads or self.num_attention_heads, self.extent()
+        return (
+            Work(name="scores", extent=extent, units=queries, flops=2 * self.head_dim),
+            Work(name="values", extent=extent, units=queries, flops=2 * (self.v_head_dim or self.head_dim)),
+        )
+
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         return headed_tensors(self, hidden_size)
 
@@ -170,6 +191,31 @@ class HeadedAttention(Attention):
             v_head_dim=self.v_head_dim,
             sliding_window=size,
         )
+
+
+def read_by(stream: Stream, extent: Extent, queries: int, convention: Convention) -> Read:
+    """Rows of `extent`, read once for all `queries` query heads or, expanded, once for each."""
+    if convention.heads is Heads.EXPANDED:
+        return Read(stream=stream, extent=extent, heads=queries, split=True)
+    return Read(stream=stream, extent=extent, heads=stream.heads, split=stream.sharding is Sharding.HEADS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateAttention(Attention):
+    """Mixers that keep a state instead of a cache: a step reads all of it, and writes all of it again."""
+
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        return tuple(Read(stream=s, extent=s.extent, heads=s.heads, split=True) for s in self.streams())
+
+
+def update(units: int, flops: int) -> Work:
+    """The state's update and its output: `flops` per element of the state."""
+    return Work(name="state", extent=EACH_TOKEN, units=units, flops=flops)
+
+
+def convolve(channels: int, kernel: int) -> Work:
+    """A causal convolution per channel: 2 x kernel."""
+    return Work(name="convolution", extent=EACH_TOKEN, units=channels, flops=2 * kernel)
 
 
 def headed_tensors(

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import Attention, read_by
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Read, TopK, Work
 from kvcalc.streams import Extent, Sharding, Stream, Strided, Window
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
@@ -65,6 +66,37 @@ class Compressed(Attention):
                 streams.append(self._compressor(self.index_head_dim, "index_compressor"))
         return tuple(streams)
 
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        """The window, the compressed rows (with an indexer: the chosen ones), and every indexer key."""
+        queries = num_attention_heads or self.num_attention_heads
+        kept = [stream for stream in self.streams() if stream.role is not Role.BUFFER]
+        return tuple(
+            Read(stream=stream, extent=stream.extent, heads=stream.heads, split=False)
+            if stream.role is Role.INDEX
+            else read_by(stream, self._chosen(stream), queries, convention)
+            for stream in kept
+        )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """2 x head_dim for the scores and as much for the values, per head and row; 2 x index_head_dim per key scanned."""
+        heads = num_attention_heads or self.num_attention_heads
+        found: list[Work] = []
+        for stream in self.streams():
+            if stream.role is Role.LATENT:
+                rows, flops = self._chosen(stream), 2 * self.head_dim
+                found.append(Work(name=f"scores ({stream.name})", extent=rows, units=heads, flops=flops))
+                found.append(Work(name=f"values ({stream.name})", extent=rows, units=heads, flops=flops))
+            elif stream.role is Role.INDEX:
+                scan, scanners = 2 * stream.width, self.index_n_heads or 1
+                found.append(Work(name="index", extent=stream.extent, units=scanners, flops=scan, split=False))
+        return tuple(found)
+
+    def _chosen(self, stream: Stream) -> Extent:
+        """Rows of a latent stream that a step reads."""
+        if self.index_topk and stream.extent.grows:
+            return TopK(stream.extent, self.index_topk)
+        return stream.extent
+
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """Low-rank queries, one K=V vector, grouped low-rank output, sinks, and what compresses each stride.
 
@@ -93,7 +125,7 @@ class Compressed(Attention):
                 found += self._compressor_tensors("indexer.compressor", self.index_head_dim, hidden_size)
                 queries = (index_heads * self.index_head_dim, q_rank or hidden_size)
                 found += matrix("indexer.q_b_proj", queries, part)
-                found += matrix("indexer.weights_proj", (index_heads, hidden_size), part)
+                found += matrix("indexer.weights_proj", (index_heads, hidden_size), part, quantizable=False)
         return tuple(found)
 
     def _compressor_tensors(self, name: str, width: int, hidden_size: int) -> tuple[Tensor, ...]:
@@ -101,8 +133,8 @@ class Compressed(Attention):
         part = Component.ATTENTION
         wide = self._overlap * width
         return (
-            *matrix(f"{name}.kv_proj", (wide, hidden_size), part),
-            *matrix(f"{name}.gate_proj", (wide, hidden_size), part),
+            *matrix(f"{name}.kv_proj", (wide, hidden_size), part, quantizable=False),
+            *matrix(f"{name}.gate_proj", (wide, hidden_size), part, quantizable=False),
             vector(f"{name}.position_bias", (self.compress_ratio, wide), part),
             vector(f"{name}.kv_norm", (width,), part),
         )

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import StateAttention, convolve, update
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Work
 from kvcalc.streams import Fixed, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatedDeltaNet(Attention):
+class GatedDeltaNet(StateAttention):
     """Linear attention with a gated delta rule: constant in the length.
 
     conv  = (2 x key_heads x key_dim + value_heads x value_dim) x (kernel - 1)
@@ -52,6 +53,13 @@ class GatedDeltaNet(Attention):
             Stream(role=Role.CONV, heads=value_heads, width=value, extent=past, dtype=self.conv_dtype, label="conv_v"),
             Stream(role=Role.STATE, heads=value_heads, width=key * value, extent=Fixed(), dtype=self.state_dtype),
         )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """Per state element: decay 1, k^T S 2, the outer product and its sum 2, q^T S 2: 7."""
+        key, value = self.linear_key_head_dim, self.linear_value_head_dim
+        values = self.linear_num_value_heads
+        channels = 2 * self.linear_num_key_heads * key + values * value
+        return (convolve(channels, self.linear_conv_kernel_dim), update(values * key * value, 7))
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """q and k (key heads), v and z (value heads), b and a (one per value head), convolution, norm, output.

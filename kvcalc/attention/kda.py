@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import StateAttention, convolve, update
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Work
 from kvcalc.streams import Fixed, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kda(Attention):
+class Kda(StateAttention):
     """Kimi Linear's gated delta attention: constant in the length.
 
     conv  = 3 x num_heads x head_dim x (kernel - 1)
@@ -40,6 +41,11 @@ class Kda(Attention):
             Stream(role=Role.CONV, heads=heads, width=3 * width, extent=past, dtype=self.conv_dtype),
             Stream(role=Role.STATE, heads=heads, width=width * width, extent=Fixed(), dtype=self.state_dtype),
         )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """Per state element as the gated delta rule: decay 1, k^T S 2, outer product and sum 2, q^T S 2: 7."""
+        heads, width = self.num_heads, self.head_dim
+        return (convolve(3 * heads * width, self.short_conv_kernel_size), update(heads * width * width, 7))
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """q, k, v with convolutions; low-rank forget and output gates through head_dim; beta per head; norm; output.

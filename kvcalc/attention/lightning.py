@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import StateAttention, update
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Work
 from kvcalc.streams import Fixed, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lightning(Attention):
+class Lightning(StateAttention):
     """MiniMax-Text-01's linear layers: constant in the length.
 
     state = num_attention_heads x head_dim x head_dim
@@ -35,6 +36,10 @@ class Lightning(Attention):
         return (
             Stream(role=Role.STATE, heads=self.num_attention_heads, width=size, extent=Fixed(), dtype=self.state_dtype),
         )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """Per state element: decay 1, k v^T and its sum 2, q S 2: 5 (Step-3, table 2, counts 10 for MiniMax-M1)."""
+        return (update(self.num_attention_heads * self.head_dim * self.head_dim, 5),)
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """q, k and v, an output gate and a norm over all heads, and the output projection.

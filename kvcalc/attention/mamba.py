@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import StateAttention, convolve, update
 from kvcalc.fields import Size, Size0, StateDtype
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Work
 from kvcalc.streams import Fixed, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mamba(Attention):
+class Mamba(StateAttention):
     """Selective state space: constant in the length.
 
     conv  = intermediate_size x (conv_kernel - 1)
@@ -46,6 +47,11 @@ class Mamba(Attention):
             Stream(role=Role.CONV, heads=channels, width=1, extent=Fixed(self.conv_kernel - 1), dtype=self.conv_dtype),
             Stream(role=Role.STATE, heads=channels, width=self.ssm_state_size, extent=Fixed(), dtype=self.state_dtype),
         )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """Per state element: dt A, dt x B, decay and add, C h and its sum: 6 (the exponential is left out)."""
+        channels = self.intermediate_size
+        return (convolve(channels, self.conv_kernel), update(channels * self.ssm_state_size, 6))
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """Channels split over TP ranks. Source: transformers 5.17.0 models/jamba (JambaMambaMixer), models/mamba."""

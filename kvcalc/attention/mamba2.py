@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import StateAttention, convolve, update
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Work
 from kvcalc.streams import Fixed, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mamba2(Attention):
+class Mamba2(StateAttention):
     """Structured state space duality: constant in the length.
 
     conv  = (heads x head_dim + 2 x n_groups x ssm_state_size) x (conv_kernel - 1)
@@ -59,6 +60,14 @@ class Mamba2(Attention):
                 label="conv_bc",
             ),
             Stream(role=Role.STATE, heads=heads, width=width * state, extent=Fixed(), dtype=self.state_dtype),
+        )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """Per state element: decay, x B and its sum, C h and its sum: 5."""
+        channels = self.mamba_num_heads * self.mamba_head_dim
+        return (
+            convolve(channels + 2 * self.n_groups * self.ssm_state_size, self.conv_kernel),
+            update(channels * self.ssm_state_size, 5),
         )
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import Attention, read_by
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Latent, Read, Work
 from kvcalc.streams import Extent, Full, Sharding, Stream, Window
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
@@ -36,6 +37,35 @@ class LatentAttention(Attention):
     def streams(self) -> tuple[Stream, ...]:
         width = self.kv_lora_rank + self.qk_rope_head_dim
         return (Stream(role=Role.LATENT, heads=1, width=width, extent=self.extent(), sharding=Sharding.REPLICATED),)
+
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        queries = num_attention_heads or self.num_attention_heads
+        return tuple(read_by(stream, stream.extent, queries, convention) for stream in self.streams())
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """Absorbed: 2 x (rank + rope) and 2 x rank per head and row. Expanded: 2 x (nope + rope) and 2 x v, after
+        2 x rank x (nope + v) to make K and V of every head anew from each cached latent.
+
+        Step-3's tables count the values at rank + rope as well (FlashMLA multiplies so, and discards the rest).
+        """
+        heads, extent = num_attention_heads or self.num_attention_heads, self.extent()
+        if convention.latent is Latent.ABSORBED:
+            return self.absorbed(extent, heads)
+        nope, value = self.qk_nope_head_dim, self.v_head_dim
+        make = 2 * self.kv_lora_rank * (nope + value)
+        return (
+            Work(name="decompression", extent=extent, units=heads, flops=make, decode_only=True),
+            Work(name="scores", extent=extent, units=heads, flops=2 * (nope + self.qk_rope_head_dim)),
+            Work(name="values", extent=extent, units=heads, flops=2 * value),
+        )
+
+    def absorbed(self, extent: Extent, heads: int) -> tuple[Work, ...]:
+        """Scores and values in the latent space over the rows of `extent`."""
+        rank = self.kv_lora_rank
+        return (
+            Work(name="scores", extent=extent, units=heads, flops=2 * (rank + self.qk_rope_head_dim)),
+            Work(name="values", extent=extent, units=heads, flops=2 * rank),
+        )
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """q_a (q_lora_rank, hidden) and q_b (heads x (nope + rope), q_lora_rank), or q in one; kv_a (rank + rope,

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from kvcalc.attention.base import Attention
 from kvcalc.fields import Name, Size
+from kvcalc.steps import DECODE, Convention, Read, Work
 from kvcalc.streams import Stream
 from kvcalc.tensors import Tensor
 
@@ -53,6 +54,12 @@ class BoundShared(Shared):
     """A Shared layer that knows the kind whose cache it reads."""
 
     target: Attention
+
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        return self.target.reads(convention, num_attention_heads=num_attention_heads or self.num_attention_heads)
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        return self.target.work(convention, num_attention_heads=num_attention_heads or self.num_attention_heads)
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         return self.target.reader_tensors(

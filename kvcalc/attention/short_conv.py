@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention
+from kvcalc.attention.base import StateAttention, convolve
 from kvcalc.fields import Size, StateDtype
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Work
 from kvcalc.streams import Fixed, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShortConv(Attention):
+class ShortConv(StateAttention):
     """LFM2's convolution layers: constant in the length.
 
     conv = conv_dim x (conv_L_cache - 1)
@@ -37,6 +38,10 @@ class ShortConv(Attention):
                 role=Role.CONV, heads=self.conv_dim, width=1, extent=Fixed(self.conv_L_cache - 1), dtype=self.conv_dtype
             ),
         )
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """The convolution alone; the gates before and after it are elementwise."""
+        return (convolve(self.conv_dim, self.conv_L_cache),)
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """B, C and x from one projection, the convolution, the output. Source: transformers 5.17.0 models/lfm2."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from kvcalc.attention.base import read_by
 from kvcalc.attention.mla import LatentAttention
 from kvcalc.fields import Size
 from kvcalc.formats import Role
+from kvcalc.steps import DECODE, Convention, Read, TopK, Work
 from kvcalc.streams import Sharding, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
@@ -44,6 +46,25 @@ class Sparse(LatentAttention):
         )
         return (*latent, index)
 
+    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+        """Every indexer key, and the latents of the `index_topk` chosen tokens."""
+        queries = num_attention_heads or self.num_attention_heads
+        latent, *index = self.streams()
+        chosen = read_by(latent, TopK(latent.extent, self.index_topk), queries, convention)
+        return (chosen, *(Read(stream=s, extent=s.extent, heads=s.heads, split=False) for s in index))
+
+    def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
+        """The scan, 2 x index_head_dim per indexer head and token, and absorbed MLA over the chosen rows.
+
+        Chosen rows are always multiplied in their latent form (FlashMLA's sparse kernels), in a prefill too.
+        """
+        heads, extent = num_attention_heads or self.num_attention_heads, self.extent()
+        attention = self.absorbed(TopK(extent, self.index_topk), heads)
+        if self.index_cache == "shared":
+            return attention
+        scan = 2 * self.index_head_dim
+        return (Work(name="index", extent=extent, units=self.index_n_heads, flops=scan, split=False), *attention)
+
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """MLA's, and the indexer: queries from q's latent, one key with a LayerNorm, a weight per head (replicated).
 
@@ -59,5 +80,5 @@ class Sparse(LatentAttention):
             *matrix("indexer.wq_b", queries, part),
             *matrix("indexer.wk", (width, hidden_size), part),
             vector("indexer.k_norm", (2, width), part),
-            *matrix("indexer.weights_proj", (self.index_n_heads, hidden_size), part),
+            *matrix("indexer.weights_proj", (self.index_n_heads, hidden_size), part, quantizable=False),
         )

@@ -112,7 +112,7 @@ class Moe(Ffn):
     def _router(self, hidden_size: int) -> Iterator[Tensor]:
         part, choices = Component.ROUTER, self.num_experts + self.zero_expert_num
         if self.router:
-            yield from matrix("gate", (choices, hidden_size), part, bias=self.router_bias)
+            yield from matrix("gate", (choices, hidden_size), part, bias=self.router_bias, quantizable=False)
         if self.router_scales:
             yield vector("gate.scale", (hidden_size,), part)
             yield vector("gate.per_expert_scale", (self.num_experts,), part)
@@ -134,7 +134,7 @@ class Moe(Ffn):
         if self.shared_width:
             yield from _mlp("shared_experts.", hidden_size, self.shared_width, part, gated=self.gated, bias=False)
         if self.shared_expert_gate:
-            yield from matrix("shared_expert_gate", (1, hidden_size), part)
+            yield from matrix("shared_expert_gate", (1, hidden_size), part, quantizable=False)
 
 
 FfnKind = Union[Dense, Moe]  # noqa: UP007 - read at run time by the schema

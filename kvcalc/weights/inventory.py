@@ -141,7 +141,7 @@ def _mtp(spec: ModelSpec, layers: tuple[tuple[Tensor, ...], ...], hidden: int, v
     for layer in layers:
         found += layer
         found += _norms(spec, 3, hidden, "mtp.norms")
-        found += matrix("mtp.eh_proj", (hidden, 2 * hidden), Component.OTHER)
+        found += matrix("mtp.eh_proj", (hidden, 2 * hidden), Component.OTHER, quantizable=False)
         if module and module.own_embedding:
             found.append(_vocabulary("mtp.embed_tokens.weight", Component.EMBEDDING, vocabulary, hidden))
         if module and module.own_head:
