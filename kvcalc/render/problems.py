@@ -16,7 +16,8 @@ def render_problem(problem: Problem) -> str:
     if problem.snippet and problem.line and problem.column:
         number = str(problem.line)
         lines.append(f"  {number} | {problem.snippet}")
-        lines.append(f"  {' ' * len(number)} | {' ' * (problem.column - 1)}^")
+        if problem.column <= len(problem.snippet) + 1:  # the snippet of an endless line is cut
+            lines.append(f"  {' ' * len(number)} | {' ' * (problem.column - 1)}^")
     if problem.help:
         lines.append(f"  help: {problem.help}")
     return "\n".join(safe(line) for line in lines)

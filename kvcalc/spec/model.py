@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from kvcalc.attention import Attention, AttentionKind
 from kvcalc.fields import STRICT, Name, Size, Size0, Text
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
 MAX_LAYERS = 10_000
+MAX_FAULTS = 200
+"""Reported of one file: a hostile one could have tens of thousands, and nobody reads further."""
+
+EntryNames = Annotated[tuple[Name, ...], MaxLen(16)]
+"""What one layer has of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,8 @@ class Layer:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     count: Size = 1
-    attention: Name | tuple[Name, ...] | None = None
-    ffn: Name | tuple[Name, ...] | None = None
+    attention: Name | EntryNames | None = None
+    ffn: Name | EntryNames | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,8 +312,7 @@ def contradictions(spec: ModelSpec) -> Iterator[Fault]:
         try:
             kind.resolve(spec.attention)
         except KeyError as missing:
-            known = ", ".join(sorted(spec.attention))
-            yield ("attention", name), f"refers to {missing}, which is not under `attention`", f"entries: {known}"
+            yield ("attention", name), f"refers to {missing}, which is not under `attention`", _entries(spec.attention)
     if not too_many:
         used = {
             n
@@ -340,8 +344,13 @@ def _entry_faults(spec: ModelSpec, loc: Loc, entry: LayerEntry) -> Iterator[Faul
         for key, names, table in tables:
             for name in _names(names(layer)):
                 if name not in table:
-                    known = ", ".join(sorted(table)) or "none"
-                    yield (*place, key), f"{name!r} is not under `{key}`", f"entries: {known}"
+                    yield (*place, key), f"{name!r} is not under `{key}`", _entries(table)
+
+
+def _entries(table: Mapping[str, Any]) -> str:
+    """A help line that names what there is, bounded."""
+    more = ", ..." if len(table) > 12 else ""
+    return f"entries: {', '.join(list(table)[:12]) or 'none'}{more}"
 
 
 def _sharing_faults(spec: ModelSpec) -> Iterator[Fault]:

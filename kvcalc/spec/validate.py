@@ -9,17 +9,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
-from kvcalc.spec.model import ModelSpec, contradictions
+from kvcalc.spec.model import MAX_FAULTS, ModelSpec, contradictions
 from kvcalc.spec.yamlio import Document, Loc, load_yaml
 
 T = TypeVar("T")
-MAX_PROBLEMS = 200
-"""Of one file: a hostile one could have tens of thousands, and nobody reads further."""
 
 
 @cache
@@ -41,7 +40,8 @@ def load_model(name: str, content: bytes) -> tuple[ModelSpec, Document]:
 def validate_model(document: Document) -> ModelSpec:
     """The spec a document describes; geometry that contradicts itself is refused (KV101)."""
     spec = validate(ModelSpec, document)
-    faults = [document.problem("KV101", loc, message, help=hint) for loc, message, hint in contradictions(spec)]
+    found = islice(contradictions(spec), MAX_FAULTS)
+    faults = [document.problem("KV101", loc, message, help=hint) for loc, message, hint in found]
     if faults:
         raise KvcalcError(*faults)
     return spec
@@ -60,18 +60,28 @@ def validate(cls: type[T], document: Document) -> T:
         return validated
     except ValidationError as error:
         details = [dict(detail) for detail in error.errors(include_url=False)]
-        # A list whose items are refused is also reported as too short: only the items' faults say anything.
-        faults = [detail for detail in details if detail["type"] != "too_short" or not detail["input"]] or details
-        problems = [_problem(document, detail, cls) for detail in faults[:MAX_PROBLEMS]]
+        faults = [detail for detail in details if not _echo(document, detail)] or details
+        problems = [_problem(document, detail, cls) for detail in faults[:MAX_FAULTS]]
     unique = {(p.line, p.column, p.code, p.message): p for p in problems}
     raise KvcalcError(*sorted(unique.values(), key=lambda p: (p.line or 0, p.column or 0, p.code, p.message)))
+
+
+def _echo(document: Document, detail: Mapping[str, Any]) -> bool:
+    """Whether a fault only repeats what another says better.
+
+    A list whose items are refused is also reported as too short, and, where a name would do as well, as no string.
+    """
+    if detail["type"] == "too_short":
+        return bool(detail["input"])
+    _, branch = _walk(document.data, detail["loc"])
+    return detail["type"] == "string_type" and isinstance(detail["input"], list) and bool(branch)
 
 
 def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Problem:
     kind, context = str(detail["type"]), detail.get("ctx") or {}
     loc, rest = _walk(document.data, detail["loc"])
     value = _at(document.data, loc)
-    last = str(loc[-1]) if loc else ""
+    last = str(loc[-1])[:60] if loc else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return document.problem("KV010", loc, f"unknown key {last!r}", help=_near_key(cls, last), key=True)
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
@@ -85,7 +95,7 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
         return document.problem("KV014", loc, "missing key 'kind'", help="as in `kind: full`; see `kvcalc list kinds`")
     bounds = {
         "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}",
-        "too_short": "of at least {min_length} entries", "string_too_short": "at least {min_length} characters long",
+        "too_short": "of at least {min_length} entries", "too_long": "of at most {max_length} entries", "string_too_short": "at least {min_length} characters long",
         "string_too_long": "at most {max_length} characters long", "literal_error": "one of {expected}",
     }  # fmt: skip
     if kind in bounds:
