@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 
 import typer
 
@@ -82,8 +83,18 @@ def _wanted(arguments: list[str]) -> tuple[Command, ...]:
     return named if named and "_KVCALC_COMPLETE" not in os.environ else COMMANDS
 
 
+def _open_output() -> None:
+    """UTF-8 and plain newlines, whatever the locale: the same bytes everywhere."""
+    if sys.stdout is None or sys.stderr is None:
+        sys.exit(2)  # closed by the caller: nowhere to answer, or nowhere to say why not
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
 def run() -> None:
     """Entry point. Exit codes: 0 fine; 1 findings, does not fit, disagrees; 2 wrong usage or input; 130 interrupted."""
+    _open_output()
     try:
         build_app(_wanted(sys.argv[1:]))()
     except KvcalcError as error:
@@ -95,6 +106,9 @@ def run() -> None:
         # The reader has left (`| head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        print(f"kvcalc: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except Exception as error:  # A promise: no traceback reaches a user.
         if os.environ.get("KVCALC_DEBUG"):
             raise

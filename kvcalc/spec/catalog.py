@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
-from kvcalc.spec.build import build
-from kvcalc.spec.model import ModelSpec
+from kvcalc.spec.compiled import FOLDER as COMPILED_FOLDER
+from kvcalc.spec.compiled import thaw
+
+if TYPE_CHECKING:
+    from kvcalc.layout import CacheLayout
+    from kvcalc.spec.model import ModelSpec
 
 SPEC_SUFFIXES = (".yaml", ".yml")
-
-
-@cache
-def spec_folder() -> Path:
-    """Where the shipped specs lie: beside the package, in a checkout as in a wheel."""
-    return Path(__file__).resolve().parents[2] / "model_specs"
+SPEC_FOLDER = Path(__file__).resolve().parents[2] / "model_specs"
+"""Where the shipped specs lie: beside the package, in a checkout as in a wheel."""
 
 
 @cache
 def shipped() -> Mapping[str, Path]:
     """Catalogue name -> spec file."""
-    return {path.stem: path for path in sorted(spec_folder().glob("*.yaml"))}
+    return {path.stem: path for path in sorted(SPEC_FOLDER.glob("*.yaml"))}
 
 
 @cache
@@ -48,7 +48,10 @@ def shipped_raw(name: str) -> Mapping[str, Any]:
 
 
 def shipped_model(name: str) -> ModelSpec:
-    """A shipped spec by its catalogue name."""
+    """A shipped spec by its catalogue name: CI has validated it, so it is only built."""
+    from kvcalc.spec.build import build
+    from kvcalc.spec.model import ModelSpec
+
     return build(ModelSpec, shipped_raw(name))
 
 
@@ -64,7 +67,7 @@ def find_model(model: str) -> ModelSpec:
         KvcalcError: unknown name, or a spec file that does not hold.
     """
     key = model.strip().lower()
-    if key in shipped():
+    if (SPEC_FOLDER / f"{key}.yaml").is_file() and key in shipped():
         return shipped_model(key)
     if looks_like_path(model) or Path(model).exists():
         from kvcalc.spec.validate import load_model
@@ -78,3 +81,21 @@ def find_model(model: str) -> ModelSpec:
     raise KvcalcError(
         Problem(code="KV902", message=f"unknown model {model[:100]!r}", help=near or "see `kvcalc list models`")
     )
+
+
+def find_layout(model: str) -> CacheLayout:
+    """The cache of MODEL: compiled where it is a shipped name, else from the spec that `find_model` finds.
+
+    Raises:
+        KvcalcError: as `find_model`.
+    """
+    name = model.strip().lower()
+    if name.replace("-", "").replace(".", "").isalnum():
+        try:
+            spec = (SPEC_FOLDER / f"{name}.yaml").read_bytes()
+            layout = thaw((COMPILED_FOLDER / f"{name}.json").read_text("utf-8"), spec)
+        except (OSError, ValueError):
+            layout = None
+        if layout is not None:
+            return layout
+    return find_model(model).layout()

@@ -89,6 +89,8 @@ def read_bytes(path: str) -> tuple[str, bytes]:
         KvcalcError: not readable, a directory, or above 1 MiB.
     """
     if path == "-":
+        if sys.stdin is None:
+            raise KvcalcError(Problem(code="KV001", message="standard input is closed", path="<stdin>"))
         return "<stdin>", _bounded("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
     try:
         with Path(path).open("rb") as handle:
@@ -109,7 +111,7 @@ def _bounded(name: str, content: bytes) -> bytes:
     return content
 
 
-def load_yaml(name: str, content: bytes) -> Document:
+def load_yaml(name: str, content: bytes, *, max_nodes: int = MAX_NODES) -> Document:
     """Plain data with marks.
 
     Raises:
@@ -124,7 +126,7 @@ def load_yaml(name: str, content: bytes) -> Document:
         raise KvcalcError(
             Problem(code="KV001", message=message, path=name, line=line, column=column, help="save it as UTF-8")
         ) from None
-    builder = _Builder(name, text)
+    builder = _Builder(name, text, max_nodes)
     try:
         for event in _events(text):
             builder.take(event)
@@ -179,6 +181,7 @@ class _Builder:
 
     name: str
     text: str
+    max_nodes: int
     root: Any = None
     started: bool = False
     documents: int = 0
@@ -214,8 +217,8 @@ class _Builder:
 
     def _guard(self, event: NodeEvent, place: tuple[int, int]) -> None:
         self.nodes += 1
-        if self.nodes > MAX_NODES:
-            self.fail("KV003", f"more than {MAX_NODES:,} nodes", place)
+        if self.nodes > self.max_nodes:
+            self.fail("KV003", f"more than {self.max_nodes:,} nodes", place)
         if isinstance(event, AliasEvent) or event.anchor is not None:
             self.fail("KV003", "anchors and aliases are not allowed", place, "write the value out")
         if getattr(event, "tag", None) not in (None, "!"):
