@@ -44,7 +44,7 @@ def size(
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.problems import usage_error
     from kvcalc.sizing import size as size_models
-    from kvcalc.spec.catalog import find_model
+    from kvcalc.spec.catalog import find_layout
 
     batch = parsed_count(batch_size, "--batch-size") or 1
     context = parsed_count(max_model_len, "--max-model-len")
@@ -53,10 +53,10 @@ def size(
     formats = parse_kv_cache_dtype(kv_cache_dtype)
     if quiet and len(models) > 1:
         raise usage_error("--quiet prints one figure, but several models are named", help="name one, or use -o csv")
-    specs = [find_model(model) for model in models]
+    layouts = [find_layout(model) for model in models]
     if context is not None:
-        specs = [replace(spec, max_position_embeddings=context) for spec in specs]
-    report = size_models(specs, batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=formats)
+        layouts = [replace(layout, context=context) for layout in layouts]
+    report = size_models(layouts, batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=formats)
     warn(*report.warnings)
     if quiet:
         sys.stdout.write(f"{report.models[0].logical_bytes}\n")
