@@ -16,6 +16,7 @@ from __future__ import annotations
 from kvcalc.importers.config import Config, FfnLayout, Layout
 from kvcalc.importers.hf_ffn_blocks import Family, told
 from kvcalc.importers.hf_ffn_families import FAMILIES
+from kvcalc.importers.hf_quant import weight_dtypes
 
 
 def weight_fields(config: Config, layout: Layout, outer: Config | None = None) -> FfnLayout | None:
@@ -41,6 +42,7 @@ def weight_fields(config: Config, layout: Layout, outer: Config | None = None) -
         "tie_word_embeddings": _tied(config, outer, family),
         "norm": None if family.norm == "rms" else family.norm,
         "norms_per_layer": family.norms_per_layer,
+        "weight_dtypes": weight_dtypes(config, outer),
         **family.model(config, layout),
     }
     last = next((layer for layer in reversed(blocks.layers) if layer is not None), None)

@@ -79,8 +79,28 @@ def _ggml(name: str, elements: int, size: int, fallback: str | None = None) -> W
     )
 
 
-_AUTO = "AutoAWQ awq/modules/linear/gemm.py (qweight, qzeros, scales)"
-_GPTQ = "AutoGPTQ auto_gptq/nn_modules/qlinear (qweight, qzeros, scales, g_idx)"
+_INTEGER_SOURCES: Mapping[str, str] = {
+    "awq_": "AutoAWQ awq/modules/linear/gemm.py (qweight, qzeros, scales)",
+    "gptq_": "AutoGPTQ auto_gptq/nn_modules/qlinear (qweight, qzeros, scales, g_idx)",
+    "": "compressed-tensors 0.9 pack-quantized (weight_packed, weight_scale)",
+}
+
+
+def _integer(method: str, bits: int, group: int) -> WeightFormat:
+    """Integer codes in groups along the input, each with a 16-bit scale; AWQ and GPTQ add a zero point."""
+    zero = bits if method else 0
+    return WeightFormat(
+        name=f"{method}int{bits}_g{group}",
+        element_bits=bits,
+        columns=group,
+        block_bits=16 + zero,
+        column_bits=32 if method == "gptq_" else 0,
+        summary=f"int{bits}, a 16-bit scale{f' and a {zero}-bit zero point' if zero else ''} per {group} inputs"
+        " and output channel" + (", int32 g_idx per input" if method == "gptq_" else ""),
+        source=_INTEGER_SOURCES[method],
+    )
+
+
 _OCP = "OCP Microscaling Formats v1.0, section 5.2"
 _MODELOPT = "NVIDIA ModelOpt 0.43 (weight, weight_scale e4m3 per 16, weight_scale_2 and input_scale fp32)"
 
@@ -106,11 +126,6 @@ _TABLE = (
         source="DeepSeek-V3, arXiv 2412.19437 section 3.3.2; its README_WEIGHTS.md (weight_scale_inv)",
     ),
     WeightFormat(
-        name="fp8_block128_ue8m0", element_bits=8, rows=128, columns=128, block_bits=8,
-        summary="e4m3, one power-of-two scale (1 byte) per 128 x 128 block",
-        source="DeepSeek-V3.1 config.json (scale_fmt ue8m0)",
-    ),
-    WeightFormat(
         name="int8_channel", element_bits=8, row_bits=16, summary="int8, one bf16 scale per output channel",
         source="compressed-tensors 0.9 W8A8 (weight_scale [out, 1])",
     ),
@@ -122,28 +137,9 @@ _TABLE = (
         name="bnb_nf4", element_bits=4, columns=64, block_bits=32, summary="NF4, one fp32 absmax per 64 weights",
         source="QLoRA, arXiv 2305.14314 section 3; bitsandbytes functional.py",
     ),
-    WeightFormat(
-        name="awq_int4_g128", element_bits=4, columns=128, block_bits=20, source=_AUTO,
-        summary="int4, an fp16 scale and a 4-bit zero point per 128 inputs and output channel",
-    ),
-    WeightFormat(
-        name="gptq_int4_g128", element_bits=4, columns=128, block_bits=20, column_bits=32, source=_GPTQ,
-        summary="int4, an fp16 scale and a 4-bit zero point per 128 inputs and output channel, int32 g_idx per input",
-    ),
-    WeightFormat(
-        name="gptq_int8_g128", element_bits=8, columns=128, block_bits=24, column_bits=32, source=_GPTQ,
-        summary="int8, an fp16 scale and an 8-bit zero point per 128 inputs and output channel, int32 g_idx per input",
-    ),
-    WeightFormat(
-        name="int4_g32", element_bits=4, columns=32, block_bits=16,
-        summary="int4, one bf16 scale per 32 inputs and output channel, symmetric",
-        source="compressed-tensors 0.9 pack-quantized (weight_packed, weight_scale)",
-    ),
-    WeightFormat(
-        name="int4_g128", element_bits=4, columns=128, block_bits=16,
-        summary="int4, one bf16 scale per 128 inputs and output channel, symmetric",
-        source="compressed-tensors 0.9 pack-quantized (weight_packed, weight_scale)",
-    ),
+    *(_integer("awq_", 4, group) for group in (32, 64, 128)),
+    *(_integer("gptq_", bits, group) for bits in (4, 8) for group in (32, 64, 128)),
+    *(_integer("", 4, group) for group in (32, 64, 128)),
     WeightFormat(
         name="mxfp4", element_bits=4, columns=32, block_bits=8, source=_OCP,
         summary="e2m1, one e8m0 scale per 32 weights (4.25 bits each)",
@@ -181,7 +177,7 @@ WEIGHT_FORMATS: Mapping[str, WeightFormat] = {entry.name: entry for entry in _TA
 ALIASES: Mapping[str, str] = {
     "float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "f32": "fp32", "f16": "fp16", "half": "fp16",
     "float8_e4m3fn": "fp8", "fp8_e4m3": "fp8", "int8": "int8_channel", "int4": "int4_g128", "awq": "awq_int4_g128",
-    "gptq": "gptq_int4_g128", "fp8_block": "fp8_block128", "fp4": "nvfp4",
+    "gptq": "gptq_int4_g128", "fp8_block": "fp8_block128",
 }  # fmt: skip
 
 
