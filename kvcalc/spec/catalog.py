@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from os.path import exists, isfile  # unlike pathlib's, no error for a name too long
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,9 @@ def find_model(model: str) -> ModelSpec:
         KvcalcError: unknown name, or a spec file that does not hold.
     """
     key = model.strip().lower()
-    if (SPEC_FOLDER / f"{key}.yaml").is_file() and key in shipped():
+    if isfile(SPEC_FOLDER / f"{key}.yaml") and key in shipped():
         return shipped_model(key)
-    if looks_like_path(model) or Path(model).exists():
+    if looks_like_path(model) or exists(model):
         from kvcalc.spec.validate import load_model
         from kvcalc.spec.yamlio import read_bytes
 
