@@ -38,7 +38,9 @@ class LatentAttention(Attention):
         width = self.kv_lora_rank + self.qk_rope_head_dim
         return (Stream(role=Role.LATENT, heads=1, width=width, extent=self.extent(), sharding=Sharding.REPLICATED),)
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
         queries = num_attention_heads or self.num_attention_heads
         return tuple(read_by(stream, stream.extent, queries, convention) for stream in self.streams())
 
@@ -112,7 +114,15 @@ class LatentAttention(Attention):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mla(LatentAttention):
-    """DeepSeek-V2's multi-head latent attention."""
+    """DeepSeek-V2's multi-head latent attention.
+
+    One latent vector per token stands for the K and V of all heads, beside one rotary key that they share:
+
+    elements per token = kv_lora_rank + qk_rope_head_dim
+
+    There is no factor 2 (the latent is read as K and as V), the number of heads does not enter, and every
+    tensor-parallel rank holds the whole latent.
+    """
 
     kind: Literal["mla"] = "mla"
     summary: ClassVar[str] = "multi-head latent attention: one latent + rotary key per token"
