@@ -35,6 +35,8 @@ class Config:
     defaults_used: dict[str, str] = field(default_factory=dict)
     """Key -> what was taken in its place, and by whose rule."""
     sections: list[Config] = field(default_factory=list)
+    outer: Config | None = None
+    """The config that this one is nested in: a few keys (tie_word_embeddings) may stand only there."""
 
     def refuse(self, key: str | None, message: str, help: str | None = None) -> NoReturn:
         """Ends the reading with a Problem at `key` (None: at this mapping)."""
@@ -62,7 +64,8 @@ class Config:
 
     def has(self, *names: str) -> bool:
         """Whether any of these keys holds a value (asking counts as reading)."""
-        return self.raw(*names) is not None
+        found = [name for name in names if self.raw(name) is not None]
+        return bool(found)
 
     def name_of(self, *names: str) -> str:
         """The spelling that this config uses (the first one where it uses none)."""
@@ -73,14 +76,17 @@ class Config:
         self.defaults_used[key] = f"{key} = {_shown(value)}: {rule}"
         return value
 
-    def class_default(self, *names: str) -> Any:
-        """What the config's class in transformers puts in, remembered as taken; None where it is not tabulated."""
+    def default_of(self, *names: str) -> Any:
+        """What the config's class in transformers has under the first of these names that it gives a value."""
         table = class_defaults(self.model_type)
-        for name in names:
-            if name in table:
-                rule = f"class default of {self.model_type} ({transformers_version()})"
-                return self.assume(name, table[name], rule)
-        return None
+        return next((table[name] for name in names if name in table), None)
+
+    def class_default(self, *names: str) -> Any:
+        """`default_of`, remembered as taken."""
+        value = self.default_of(*names)
+        if value is None:
+            return None
+        return self.assume(names[0], value, f"class default of {self.model_type} ({transformers_version()})")
 
     def size(self, *names: str, default: bool = False, least: int = 1) -> int:
         """A required dimension.
@@ -116,7 +122,7 @@ class Config:
         if value is None:
             if default is None:
                 self.missing(*names)
-            return default
+            return bool(self.assume(names[0], default, "the class's own where the key is absent"))
         if not isinstance(value, bool):
             if value in (0, 1):
                 return bool(value)
@@ -212,6 +218,8 @@ class FfnLayout:
     layers: Sequence[str | tuple[str, ...] | None]
     mtp_layers: Sequence[str | tuple[str, ...] | None] = ()
     encoder_layers: Sequence[str | tuple[str, ...] | None] = ()
+    attention: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Kind of attention -> fields of weights (biases, norms, gates) for every entry of that kind."""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -80,15 +80,11 @@ def glm_attention(config: Config) -> dict[str, Fields]:
 def bailing_attention(config: Config) -> dict[str, Fields]:
     """Ling 2.0 (modeling_bailing_moe_v2.py): use_qkv_bias for q, k, v; use_bias for the output."""
     norm = "head" if config.flag("use_qk_norm") else None
-    return for_kinds(
-        HEADED, attention_bias=config.flag("use_qkv_bias"), o_bias=config.flag("use_bias"), qk_norm=norm
-    )
+    return for_kinds(HEADED, attention_bias=config.flag("use_qkv_bias"), o_bias=config.flag("use_bias"), qk_norm=norm)
 
 
 def kimi_linear(config: Config, layout: Layout) -> Blocks:
-    moe = moe_entry(
-        config, n_shared_experts=config.optional("num_shared_experts", least=0) or 0, correction_bias=True
-    )
+    moe = moe_entry(config, n_shared_experts=config.optional("num_shared_experts", least=0) or 0, correction_bias=True)
     return after_dense(config, layout, moe, config.size("first_k_dense_replace", least=0))
 
 
@@ -98,9 +94,7 @@ def llama4(config: Config, layout: Layout) -> Blocks:
     step = config.optional("interleave_moe_layer_step") or 1
     chosen = config.sizes("moe_layers")
     where = set(range(step - 1, len(layout.layers), step) if chosen is None else chosen)
-    return placed(
-        lambda index: index in where, dense_entry(config.size("intermediate_size_mlp")), moe, layout
-    )
+    return placed(lambda index: index in where, dense_entry(config.size("intermediate_size_mlp")), moe, layout)
 
 
 def ernie_moe(config: Config, layout: Layout) -> Blocks:

@@ -330,9 +330,7 @@ def nemotron_h(config: Config, layout: Layout) -> Blocks:
     if words is None:
         config.missing("hybrid_override_pattern", "layers_block_type")
     if len(words) != len(layout.layers):
-        config.refuse(
-            None, f"nemotron_h: {len(words)} entries in the pattern for {len(layout.layers)} layers"
-        )
+        config.refuse(None, f"nemotron_h: {len(words)} entries in the pattern for {len(layout.layers)} layers")
     names = {"-": "dense", "mlp": "dense", "E": "moe", "moe": "moe"}
     layers = [names.get(word) for word in words]
     ffn: dict[str, Fields] = {}
@@ -435,9 +433,7 @@ def t5_model(config: Config, layout: Layout) -> Fields:
     buckets = config.optional("relative_attention_num_buckets") or 32
     return {
         "extra_weights": [
-            extra(
-                "relative_attention_bias", buckets, config.size("num_heads"), count=2, component="attention"
-            )
+            extra("relative_attention_bias", buckets, config.size("num_heads"), count=2, component="attention")
         ]
     }
 

@@ -1,0 +1,157 @@
+"""Families with full attention in every layer (MHA, MQA, GQA), whatever their FFN is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.family import Family, hf
+from kvcalc.importers.shapes import (
+    STANDARD,
+    Names,
+    heads_of,
+    layer_count,
+    layout,
+    required_window,
+    typed_layers,
+    window,
+)
+
+
+def full(config: Config, *, names: Names = STANDARD, mtp: tuple[str, ...] = ()) -> Layout:
+    """Every layer keeps K and V of every token.
+
+    Args:
+        mtp: spellings of the number of extra prediction layers.
+    """
+    heads = heads_of(config, names)
+    extra = config.optional(*mtp, least=0) if mtp else None
+    count = layer_count(config, names)
+    return layout(config, {"full": heads.entry()}, ["full"] * count, mtp=["full"] * (extra or 0), names=names)
+
+
+def no_window(config: Config, *, names: Names = STANDARD, mtp: tuple[str, ...] = ()) -> Layout:
+    """Full attention; a window in the config is refused unless it is off."""
+    config.harmless("max_window_layers", "use_sliding_window")
+    if window(config) is not None and config.data.get("use_sliding_window") is not False:
+        config.refuse("sliding_window", f"{config.model_type}: a sliding window is not known in this family")
+    types = config.words("layer_types")
+    if types is not None and set(types) != {"full_attention"}:
+        config.refuse("layer_types", f"{config.model_type}: layer types other than full_attention are not known here")
+    return full(config, names=names, mtp=mtp)
+
+
+def every_layer_window(config: Config, *, default: bool = False) -> Layout:
+    """One window for all layers where `sliding_window` holds a number; none where it is null.
+
+    Args:
+        default: whether an absent key (not null) means the class's own window.
+    """
+    heads = heads_of(config)
+    size = window(config, default=default)
+    if size is None:
+        return layout(config, {"full": heads.entry()}, ["full"] * layer_count(config))
+    entry = heads.entry("sliding", sliding_window=size)
+    return layout(config, {"sliding": entry}, ["sliding"] * layer_count(config))
+
+
+def mistral(config: Config) -> Layout:
+    """Mistral: the window of v0.1 covers every layer; null from v0.2 on. `layer_types` names them one by one."""
+    if config.has("layer_types"):
+        return by_types(config)
+    return every_layer_window(config, default=True)
+
+
+def by_types(config: Config) -> Layout:
+    """`layer_types` alone decides; without it every layer has the window, or none."""
+    heads, count = heads_of(config), layer_count(config)
+    size = window(config, default=True)
+    attention = {"full": heads.entry()}
+    if size is not None:
+        attention["sliding"] = heads.entry("sliding", sliding_window=size)
+    words = {f"{name}_attention": name for name in attention}
+    layers = typed_layers(config, count, words, lambda: [f"{list(attention)[-1]}_attention"] * count)
+    return layout(config, attention, layers)
+
+
+def qwen2(config: Config) -> Layout:
+    """Qwen2 and Qwen3: a window only with `use_sliding_window`, and only from layer `max_window_layers` on."""
+    heads, count = heads_of(config), layer_count(config)
+    on = config.has("sliding_window", "use_sliding_window") and config.flag("use_sliding_window")
+    config.harmless("sliding_window", "max_window_layers")
+    attention = {"full": heads.entry()}
+    first = count
+    if on and window(config) is not None:
+        attention["sliding"] = heads.entry("sliding", sliding_window=required_window(config))
+        first = config.size("max_window_layers", default=True, least=0)
+    words = {f"{name}_attention": name for name in attention}
+    layers = typed_layers(
+        config, count, words, lambda: ["full_attention" if i < first else "sliding_attention" for i in range(count)]
+    )
+    return layout(config, attention, layers)
+
+
+def qwen_moe(config: Config) -> Layout:
+    """Qwen2-MoE and Qwen3-MoE ship with the window off; switched on, engines read it differently."""
+    if config.has("sliding_window", "use_sliding_window") and config.flag("use_sliding_window"):
+        config.refuse(
+            "use_sliding_window", f"{config.model_type}: which layers take the window is not known",
+            "write a spec by hand: `kind: sliding` for the layers that have it",
+        )  # fmt: skip
+    config.harmless("sliding_window", "max_window_layers")
+    types = config.words("layer_types")
+    if types is not None and set(types) != {"full_attention"}:
+        config.refuse("layer_types", f"{config.model_type}: layer types other than full_attention are not known here")
+    return full(config)
+
+
+def smollm3(config: Config) -> Layout:
+    """SmolLM3: layers without rotary positions take the window, where `use_sliding_window` is on."""
+    heads, count = heads_of(config), layer_count(config)
+    on = config.has("sliding_window", "use_sliding_window") and config.flag("use_sliding_window")
+    config.harmless("sliding_window", "max_window_layers", "no_rope_layers", "no_rope_layer_interval")
+    if on and window(config) is not None:
+        config.refuse(
+            "use_sliding_window", "smollm3: no released model has its window on, so its layers are not known here"
+        )
+    layers = typed_layers(config, count, {"full_attention": "full"}, lambda: ["full_attention"] * count)
+    return layout(config, {"full": heads.entry()}, layers)
+
+
+_MTP = ("num_nextn_predict_layers",)
+
+DENSE: Mapping[str, Family] = {
+    name: Family(read=full, source=hf(name), harmless=frozenset())
+    for name in (
+        "apertus", "arcee", "aria_text", "biogpt", "bitnet", "cohere", "diffllama", "ernie4_5", "ernie4_5_moe",
+        "flex_olmo", "gemma", "glm", "glm4", "granite", "granitemoe", "granitemoeshared", "helium", "hyperclovax",
+        "internlm3", "iquestcoder", "jais2", "llama", "nanochat", "nemotron", "olmo", "olmo2", "olmoe", "persimmon",
+        "phi", "seed_oss", "solar_open", "stablelm", "glm4v_text", "glm4v_moe_text", "glm_ocr_text",
+        "emu3_text_model", "deepseek_ocr2_text", "ernie4_5_vl_moe_text", "qwen3_vl_text", "qwen3_vl_moe_text",
+        "granite_docling_text", "granite4_vision_text", "hunyuan_vl_text", "qwen3_omni_moe_text",
+    )
+} | {
+    "hy_v3": Family(read=partial(full, mtp=_MTP), source=hf("hy_v3")),
+    "glm4_moe": Family(read=partial(full, mtp=_MTP), source=hf("glm4_moe")),
+    "mixtral": Family(read=every_layer_window, source=hf("mixtral")),
+    "phi3": Family(read=every_layer_window, source=hf("phi3")),
+    "phimoe": Family(read=every_layer_window, source=hf("phimoe")),
+    "phi4_multimodal": Family(read=every_layer_window, source=hf("phi4_multimodal")),
+    "phi4mm": Family(read=every_layer_window, source="microsoft/Phi-4-multimodal-instruct configuration_phi4mm.py"),
+    "starcoder2": Family(read=every_layer_window, source=hf("starcoder2")),
+    "mistral": Family(read=mistral, source=hf("mistral")),
+    "ministral": Family(read=by_types, source=hf("ministral")),
+    "ministral3": Family(read=every_layer_window, source=hf("ministral3")),
+    "qwen2": Family(read=qwen2, source=hf("qwen2")),
+    "qwen2_vl_text": Family(read=qwen2, source=hf("qwen2_vl")),
+    "qwen2_5_vl_text": Family(read=qwen2, source=hf("qwen2_5_vl")),
+    "qwen2_5_omni_text": Family(read=qwen2, source=hf("qwen2_5_omni")),
+    "qwen3": Family(read=qwen2, source=hf("qwen3")),
+    "mimo": Family(
+        read=partial(no_window, mtp=_MTP), source="vLLM 0.33.0 model_executor/models/mimo.py (Qwen2 + prediction layers)"
+    ),
+    "qwen2_moe": Family(read=qwen_moe, source=hf("qwen2_moe")),
+    "qwen3_moe": Family(read=qwen_moe, source=hf("qwen3_moe")),
+    "smollm3": Family(read=smollm3, source=hf("smollm3")),
+}  # fmt: skip
