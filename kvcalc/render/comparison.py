@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from kvcalc.comparison import CompareReport
 from kvcalc.render.document import Column, Document, Table
-from kvcalc.render.footprints import lengths_text
+from kvcalc.render.footprints import lengths_text, slope
 
 
 def compare_document(report: CompareReport) -> Document:
@@ -16,7 +16,7 @@ def compare_document(report: CompareReport) -> Document:
         (
             row.label,
             row.footprint.kv_cache_dtype,
-            Fraction(row.footprint.growth.step_bytes, row.footprint.growth.step_tokens),
+            slope(row.footprint.growth),
             row.footprint.growth.fixed_bytes,
             row.footprint.logical_bytes,
             row.ratio,
@@ -24,8 +24,8 @@ def compare_document(report: CompareReport) -> Document:
         for row in report.rows
     )
     human = tuple(
-        (label, dtype, _slope(slope), fixed, total, _percent(ratio), _percent(None if ratio is None else 1 - ratio))
-        for label, dtype, slope, fixed, total, ratio in rows
+        (label, dtype, per_token, fixed, total, _percent(ratio), _percent(None if ratio is None else 1 - ratio))
+        for label, dtype, per_token, fixed, total, ratio in rows
     )
     return Document(
         title=lengths_text(first),
@@ -46,10 +46,6 @@ def compare_document(report: CompareReport) -> Document:
             rows=rows,
         ),
     )  # fmt: skip
-
-
-def _slope(slope: Fraction) -> int | Fraction:
-    return slope.numerator if slope.denominator == 1 else slope
 
 
 def _percent(ratio: Fraction | None) -> str:

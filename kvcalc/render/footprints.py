@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from kvcalc.footprint import Footprint, GroupBytes, Growth
 from kvcalc.render.document import Cell, Column, Document, Table
 from kvcalc.sizing import SizeReport
@@ -30,6 +28,12 @@ def growth_text(grown: Growth) -> str:
     per = "x tokens" if grown.step_tokens == 1 else f"per {grown.step_tokens:,} tokens"
     start = f" (from {grown.from_tokens:,} tokens on)" if grown.from_tokens > 1 else ""
     return f"{grown.fixed_bytes:,} B + {grown.step_bytes:,} B {per}{start}"
+
+
+def slope(grown: Growth) -> int | float:
+    """Bytes per token; a float only where that is no whole number (strides, sub-byte rows)."""
+    whole, rest = divmod(grown.step_bytes, grown.step_tokens)
+    return grown.step_bytes / grown.step_tokens if rest else whole
 
 
 def size_document(report: SizeReport) -> Document:
@@ -111,7 +115,7 @@ def _size_data(report: SizeReport) -> Table:
         )
         rows += [
             (*shared, part.label, len(part.layers), part.bytes_per_layer, part.bytes, part.growth.fixed_bytes,
-             Fraction(part.growth.step_bytes, part.growth.step_tokens))
+             slope(part.growth))
             for part in counted.groups
         ]  # fmt: skip
     return Table(

@@ -6,7 +6,6 @@ The few lines that align columns are our own: the table libraries cost more to i
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import TextIO
 
@@ -41,7 +40,11 @@ def render_text(document: Document, *, colour: bool = False, width: int | None =
 
 def terminal_width(stream: TextIO) -> int | None:
     """Columns of the terminal behind `stream`; None where there is none."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _headings(table: Table) -> list[str]:
