@@ -10,13 +10,21 @@ from enum import StrEnum
 from typing import Protocol
 
 from kvcalc.cache_dtypes import FormatChoice
-from kvcalc.formats import Format, IntLike, Role, bytes_of, lesser
+from kvcalc.formats import Format, IntLike, Role, bytes_of, ceil_div, lesser
 
 
 class Extent(Protocol):
     """How many rows of a stream are kept for a sequence of S tokens (and E encoder tokens)."""
 
     def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike: ...
+
+    def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        """Rows that the newest of S tokens attends to: never more than are kept."""
+        ...
+
+    def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        """The sum of `visible` over sequences of 1, 2, ... S tokens: the pairs of a causal prefill."""
+        ...
 
     @property
     def saturation(self) -> int:
@@ -51,6 +59,12 @@ class Full:
     def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
         return tokens
 
+    def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens
+
+    def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * (tokens + 1) // 2
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -73,6 +87,19 @@ class Window:
     def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
         return lesser(tokens, self.size)
 
+    def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        if not self.chunked:
+            return lesser(tokens, self.size)
+        # Whole chunks before the newest token's own (none at zero tokens).
+        return tokens - (ceil_div(tokens, self.size) - lesser(tokens, 1)) * self.size
+
+    def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        if not self.chunked:
+            ramp = lesser(tokens, self.size)
+            return ramp * (ramp + 1) // 2 + (tokens - ramp) * self.size
+        whole, rest = tokens // self.size, tokens % self.size
+        return whole * (self.size * (self.size + 1) // 2) + rest * (rest + 1) // 2
+
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
@@ -90,6 +117,12 @@ class Fixed:
     def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
         return tokens * 0 + self.count
 
+    def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * 0 + self.count
+
+    def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * self.count
+
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
@@ -102,6 +135,12 @@ class Encoder:
 
     def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
         return tokens * 0 + encoder_tokens
+
+    def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * 0 + encoder_tokens
+
+    def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens * encoder_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +161,13 @@ class Strided:
 
     def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
         return tokens // self.stride
+
+    def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        return tokens // self.stride
+
+    def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        whole, rest = tokens // self.stride, tokens % self.stride
+        return self.stride * (whole * (whole - 1) // 2) + whole * (rest + 1)
 
 
 class Sharding(StrEnum):

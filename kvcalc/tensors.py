@@ -57,6 +57,8 @@ class Tensor:
     """Routed experts: one copy per expert."""
     active_copies: int | None = None
     """Copies that work for one token; default: all."""
+    in_decode: bool = True
+    """False: no decode step reads it (projections of K and V whose rows were written before, or never are)."""
     quantizable: bool = False
     """Whether weight quantisation applies: matrices do, but for routers and other small ones that decide."""
 

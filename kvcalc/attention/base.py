@@ -37,7 +37,9 @@ class Attention:
         """What one layer of this kind keeps for one sequence."""
         raise NotImplementedError
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
         """What one decode step reads of one sequence; a layer that reads this cache brings its own query heads."""
         raise NotImplementedError
 
@@ -131,7 +133,9 @@ class HeadedAttention(Attention):
             ),
         )
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
         queries = num_attention_heads or self.num_attention_heads
         return tuple(read_by(stream, stream.extent, queries, convention) for stream in self.streams())
 
@@ -171,12 +175,17 @@ class HeadedAttention(Attention):
     def with_latent(self, rank: int, rope: int) -> Attention:
         from kvcalc.attention.mla import Mla
 
+        extent = self.extent()
+        window = None if extent.grows else extent.saturation
+        if window == 0:  # kept whole whatever the tokens: what an encoder wrote
+            return self
         return Mla(
             num_attention_heads=self.num_attention_heads,
             kv_lora_rank=rank,
             qk_rope_head_dim=rope,
             qk_nope_head_dim=max(1, self.head_dim - rope),
             v_head_dim=self.v_head_dim or self.head_dim,
+            sliding_window=window,
         )
 
     def with_window(self, size: int) -> Attention:
@@ -204,7 +213,9 @@ def read_by(stream: Stream, extent: Extent, queries: int, convention: Convention
 class StateAttention(Attention):
     """Mixers that keep a state instead of a cache: a step reads all of it, and writes all of it again."""
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
         return tuple(Read(stream=s, extent=s.extent, heads=s.heads, split=True) for s in self.streams())
 
 

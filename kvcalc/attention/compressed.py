@@ -66,7 +66,9 @@ class Compressed(Attention):
                 streams.append(self._compressor(self.index_head_dim, "index_compressor"))
         return tuple(streams)
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
         """The window, the compressed rows (with an indexer: the chosen ones), and every indexer key."""
         queries = num_attention_heads or self.num_attention_heads
         kept = [stream for stream in self.streams() if stream.role is not Role.BUFFER]
@@ -78,7 +80,7 @@ class Compressed(Attention):
         )
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
-        """2 x head_dim for the scores and as much for the values, per head and row; 2 x index_head_dim per key scanned."""
+        """2 x head_dim for scores, as much for values, per head and row; 2 x index_head_dim per key scanned."""
         heads = num_attention_heads or self.num_attention_heads
         found: list[Work] = []
         for stream in self.streams():

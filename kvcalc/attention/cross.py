@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from kvcalc.attention.base import HeadedAttention
 from kvcalc.streams import Encoder, Extent
+from kvcalc.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,11 @@ class Cross(HeadedAttention):
 
     def extent(self) -> Extent:
         return Encoder()
+
+    def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
+        """K and V are projected once, from the encoder's output."""
+        once = ("k_proj.", "v_proj.")
+        return tuple(replace(t, in_decode=not t.name.startswith(once)) for t in super(Cross, self).tensors(hidden_size))
 
     @property
     def label(self) -> str:

@@ -55,8 +55,10 @@ class BoundShared(Shared):
 
     target: Attention
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
-        return self.target.reads(convention, num_attention_heads=num_attention_heads or self.num_attention_heads)
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
+        return self.target.decode_reads(convention, num_attention_heads=num_attention_heads or self.num_attention_heads)
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
         return self.target.work(convention, num_attention_heads=num_attention_heads or self.num_attention_heads)

@@ -46,7 +46,9 @@ class Sparse(LatentAttention):
         )
         return (*latent, index)
 
-    def reads(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Read, ...]:
+    def decode_reads(
+        self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
+    ) -> tuple[Read, ...]:
         """Every indexer key, and the latents of the `index_topk` chosen tokens."""
         queries = num_attention_heads or self.num_attention_heads
         latent, *index = self.streams()

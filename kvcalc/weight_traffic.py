@@ -1,0 +1,141 @@
+"""What one step reads of the weights, its GEMM FLOPs, and how ranks share a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import ceil
+
+from kvcalc.formats import IntLike, ceil_div
+from kvcalc.problems import KvcalcError, usage_error
+from kvcalc.spec.model import ModelSpec
+from kvcalc.steps import Phase
+from kvcalc.streams import Stream
+from kvcalc.tensors import Component, Tensor
+from kvcalc.weights.inventory import inventory
+from kvcalc.weights.ledger import WeightScheme
+from kvcalc.weights.sharding import WeightSharding
+
+UNIFORM_ROUTING = (
+    "experts: each token draws k of E uniformly and independently, so a step of T tokens reads E (1 - (1 - k/E)^T)"
+)
+TOO_LITTLE = "KV102"
+"""Code of the problem that a spec describes the cache alone."""
+_FIXED_POINT = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shards:
+    """How ranks share a step."""
+
+    weights: WeightSharding = field(default_factory=WeightSharding)
+    decode_context: int = 1
+    """Ranks, among the tensor-parallel ones, that share the tokens of a sequence."""
+
+    def __post_init__(self) -> None:
+        if self.decode_context < 1 or self.weights.tensor % self.decode_context:
+            message = f"-dcp {self.decode_context} does not divide -tp {self.weights.tensor}"
+            raise usage_error(message, help="decode context parallelism shares the tensor-parallel ranks")
+
+    def rows(self, rows: IntLike, stream: Stream) -> IntLike:
+        """Rows of one rank: tokens are shared where they grow."""
+        return ceil_div(rows, self.decode_context) if stream.extent.grows else rows
+
+    def units(self, units: int, split: bool, *, grows: bool = True) -> int:
+        """Heads of one rank: ranks that share the tokens of a head hold the same heads."""
+        ranks = self.weights.tensor // (self.decode_context if grows else 1)
+        return ceil_div(units, ranks) if split else units
+
+    @property
+    def name(self) -> str:
+        """As in `tp8, dp2, ep16`; empty for one rank."""
+        w = self.weights
+        experts = w.tensor * w.data if w.expert_parallel else 1
+        sizes = {"tp": w.tensor, "dp": w.data, "ep": experts, "dcp": self.decode_context}
+        return ", ".join(f"{name}{size}" for name, size in sizes.items() if size > 1)
+
+
+ONE_RANK = Shards()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightTraffic:
+    """The weights of one component in one format."""
+
+    component: str
+    format: str
+    read_bytes: int
+    flops: int
+    """Of the matrix products with them."""
+
+
+def distinct_share(chosen: int, experts: int, tokens: int) -> Fraction:
+    """Expected share of the experts that `tokens` tokens meet: 1 - (1 - k/E)^T, to 2^-100.
+
+    Fixed point, so that the figure is the same on every machine and for any batch.
+    """
+    base = ((experts - chosen) << _FIXED_POINT) // experts
+    left, power = 1 << _FIXED_POINT, tokens
+    while power:
+        if power & 1:
+            left = left * base >> _FIXED_POINT
+        base = base * base >> _FIXED_POINT
+        power >>= 1
+    return 1 - Fraction(left, 1 << _FIXED_POINT)
+
+
+def _multiplies(tensor: Tensor) -> bool:
+    """Whether each token is multiplied with it as with a matrix."""
+    return tensor.quantizable or (len(tensor.shape) == 2 and tensor.component in (Component.ROUTER, Component.HEAD))
+
+
+def weight_traffic(
+    spec: ModelSpec, phase: Phase, batch_size: int, seq_len: int, scheme: WeightScheme, shards: Shards = ONE_RANK
+) -> tuple[WeightTraffic, ...]:
+    """What a step of `batch_size` sequences reads of the weights, and its GEMMs: one new token each, or a prompt's all.
+
+    Of the embedding only the tokens' rows are read; a tied head reads it whole. Logits are computed for one token
+    per sequence. The weights of an encoder, and of extra prediction layers, are left out.
+    Nothing where the spec describes the cache alone.
+    """
+    new_tokens = 1 if phase == "decode" else seq_len
+    found: dict[tuple[str, str], list[int]] = {}
+    everyone = batch_size * new_tokens
+    local = ceil_div(batch_size, shards.weights.data) * new_tokens
+    sharding = shards.weights
+    for tensor, layers in _working(spec, phase):
+        held = sharding.local(tensor)
+        stored = scheme.format(tensor)
+        row = found.setdefault((tensor.component.value, stored.name), [0, 0])
+        tokens = local // new_tokens if tensor.component is Component.HEAD else local
+        if tensor.component is Component.EMBEDDING:
+            vocabulary = held.shape[0]
+            row[0] += layers * stored.bytes((min(tokens, vocabulary), *held.shape[1:]))
+        elif tensor.active_copies is not None:
+            share = distinct_share(tensor.active_copies, tensor.copies, everyone)
+            row[0] += layers * ceil(stored.bytes(held.shape) * held.copies * share)
+            each = Fraction(tensor.active_copies * held.copies, tensor.copies)
+            row[1] += layers * ceil(2 * held.size * each * everyone) if _multiplies(tensor) else 0
+        else:
+            row[0] += layers * stored.bytes(held.shape) * held.copies
+            row[1] += layers * 2 * held.params * tokens if _multiplies(tensor) else 0
+    return tuple(
+        WeightTraffic(component=part, format=name, read_bytes=read, flops=flops)
+        for (part, name), (read, flops) in found.items()
+    )
+
+
+def _working(spec: ModelSpec, phase: Phase) -> Iterator[tuple[Tensor, int]]:
+    """(weight, layers that hold it) of what a step reads; a tied head reads the embedding as a head."""
+    try:
+        weights = inventory(replace(spec, encoder_layers=(), encoder_position_embeddings=0))
+    except KvcalcError as error:
+        if error.problems[0].code != TOO_LITTLE:
+            raise
+        return
+    for tensor, layers in weights.tensors():
+        if phase == "prefill" or tensor.in_decode:
+            yield tensor, layers
+    if weights.tied_head:
+        yield replace(weights.tied_head, component=Component.HEAD), 1
