@@ -90,7 +90,7 @@ def gemma3(config: Config) -> Layout:
 
     The config may state only `sliding_window`: the pattern is the class's. An encoder (bidirectional) is refused.
     """
-    if config.flag("use_bidirectional_attention"):
+    if config.raw("use_bidirectional_attention"):
         config.refuse("use_bidirectional_attention", "a bidirectional encoder keeps no KV cache")
     if not config.data.get("sliding_window"):
         # The class default (4,096) is not what any released Gemma 3 has.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
 from typing import Any
 
 from kvcalc.importers.hf_config import ImportedSpec
@@ -24,6 +25,8 @@ EXPECT_HINT = """\
 #   - {quantity: kv_bytes_per_token, value: ..., source: "paper, table"}
 """
 _PLAIN = re.compile(r"[A-Za-z][\w./+()-]*( [\w./+()=-]+)*", re.ASCII)
+_FOLDABLE = re.compile(r"[!-~]+( [!-~]+)*", re.ASCII)
+"""Text whose only white space is single blanks: folding its lines loses nothing."""
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 
 
@@ -55,6 +58,12 @@ def _pair(key: str, value: Any, indent: str, loc: Loc, comments: Mapping[Loc, st
     remark = comments.get(loc)
     head = f"{indent}{scalar(key)}:"
     short = f"{head} {flow(value)}"
+    if isinstance(value, str) and not indent and len(short) > WIDTH and _FOLDABLE.fullmatch(value):
+        yield f"{head} >-"
+        yield from wrap(
+            value, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        return
     block = isinstance(value, (dict, list)) and bool(value) and (not indent or len(short) > WIDTH)
     if not block:
         beside = f"{short}  # {_one_line(remark)}" if remark else short
