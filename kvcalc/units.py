@@ -59,7 +59,7 @@ def _parse(text: str, units: Mapping[str, int], what: str, base: str, example: s
     shift: int = 10 ** len(decimals)
     value, rest = divmod(int(match.group(1) + decimals) * units[unit], shift)
     if rest:
-        raise usage_error(f"{text[:60]!r} is not a whole number of {base}", help=f"write it like {example}")
+        raise usage_error(f"{text[:60]!r} is not {what}: not a whole number of {base}", help=f"write it like {example}")
     return value
 
 
