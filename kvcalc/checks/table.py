@@ -1,0 +1,63 @@
+"""Every rule, in one table: the linter, `kvcalc explain KV201` and docs/rules.md read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kvcalc.checks import budgets, drift, expectations, geometry, hygiene, loading, sources
+from kvcalc.checks.rule import Rule
+from kvcalc.checks.subject import HardwareFile, ModelFile, TextFile
+from kvcalc.problems import did_you_mean, usage_error
+
+TEXT_RULES: tuple[Rule[TextFile], ...] = (*sources.TEXT_RULES, *hygiene.TEXT_RULES)
+MODEL_RULES: tuple[Rule[ModelFile], ...] = (
+    *geometry.MODEL_RULES, *expectations.RULES, *sources.MODEL_RULES, *drift.RULES, *budgets.RULES,
+    *hygiene.MODEL_RULES,
+)  # fmt: skip
+HARDWARE_RULES: tuple[Rule[HardwareFile], ...] = (*geometry.HARDWARE_RULES, *sources.HARDWARE_RULES)
+
+_ALL: tuple[Rule[Any], ...] = (
+    *loading.RULES, *geometry.LOADER_RULES, *sources.LOADER_RULES, *TEXT_RULES, *MODEL_RULES, *HARDWARE_RULES,
+    *hygiene.RUN_RULES, *loading.ELSEWHERE,
+)  # fmt: skip
+RULES: Mapping[str, Rule[Any]] = {rule.code: rule for rule in sorted(_ALL, key=lambda rule: rule.code)}
+
+GROUPS: Mapping[str, str] = {
+    "KV0": "Syntax and schema",
+    "KV1": "Geometry that contradicts itself or its family",
+    "KV2": "Published figures that do not hold",
+    "KV3": "Sources and units",
+    "KV4": "Drift from the model's config.json",
+    "KV5": "Budgets and plans",
+    "KV6": "Hygiene",
+    "KV8": "Other people's files (not part of `check`)",
+    "KV9": "Usage (not part of `check`)",
+}
+
+
+def find_rule(code: str) -> Rule[Any] | None:
+    """The rule of this code or name, or None."""
+    wanted = code.strip()
+    by_name = {rule.name: rule for rule in RULES.values()}
+    return RULES.get(wanted.upper()) or by_name.get(wanted.lower())
+
+
+def parse_codes(words: Iterable[str]) -> tuple[str, ...]:
+    """Codes, prefixes of codes, or `ALL`.
+
+    Raises:
+        KvcalcError: one that no rule has.
+    """
+    codes: list[str] = []
+    for word in words:
+        code = word.strip().upper()
+        if code == "ALL":
+            code = "KV"
+        if not code.startswith("KV") or not any(known.startswith(code) for known in RULES):
+            near = did_you_mean(code, [known.lower() for known in RULES])
+            raise usage_error(
+                f"no rule has the code {word[:40]!r}", help=near or "a code such as KV201, a prefix such as KV3, or ALL"
+            )
+        codes.append(code)
+    return tuple(codes)
