@@ -85,7 +85,7 @@ class PlainInteger:
 
     @property
     def bound(self) -> float:
-        return 0.5
+        return 0.5 + 2.0**-16  # half a step, and float32's own rounding of it
 
     def pack(self, x: Tensor) -> Parts:
         half = 1 << (self.bits - 1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels_ref.reference.common import Random, Run, attend
-from kernels_ref.reference.sparse import index_scores
+from kernels_ref.reference.sparse import best, index_scores
 from kvcalc.attention.compressed import OVERLAPPING_RATIO, Compressed
 
 
@@ -61,8 +61,8 @@ def run(kind: Compressed, tokens: int, random: Random) -> Run:
             cache["index"] = keys[:, None]
             cache["index_compressor"] = torch.cat(parts, -1).flatten(1)[-overlap * ratio :, None]
             scores = index_scores(random(kind.index_n_heads, kind.index_head_dim), random(kind.index_n_heads), keys)
-            chosen = scores.topk(min(kind.index_topk, len(rows))).indices
-            rows, slow = rows[chosen], slow[scores.argsort(descending=True)[: kind.index_topk]]
+            chosen = best(scores, kind.index_topk)
+            rows, slow = rows[chosen], slow[chosen.sort().values]
         read, expected_rows = torch.cat([rows, window]), torch.cat([window, slow])
     decoded = attend(q, read[:, None], read[:, None], scale)
     weights = torch.exp(q @ expected_rows.T * scale)

@@ -18,16 +18,21 @@ def index_scores(q: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
     return torch.einsum("h,hn->n", weights, torch.relu(q @ keys.T))
 
 
+def best(scores: Tensor, count: int) -> Tensor:
+    """Places of the highest scores; of equals (ReLU makes zeros), the earliest tokens."""
+    return scores.sort(descending=True, stable=True).indices[:count]
+
+
 def run(kind: Sparse, tokens: int, random: Random) -> Run:
     x = mla.make(kind, tokens, random)
     keys = random(tokens, kind.index_head_dim)
     q, weights = random(kind.index_n_heads, kind.index_head_dim), random(kind.index_n_heads)
-    chosen = index_scores(q, weights, keys).topk(min(kind.index_topk, tokens)).indices
-    # Expected: expanded attention under a mask, its index scores summed head by head and sorted.
+    chosen = best(index_scores(q, weights, keys), kind.index_topk)
+    # Expected: expanded attention under a mask, its index scores summed head by head.
     scores = torch.stack([weights[h] * torch.clamp(keys @ q[h], min=0) for h in range(len(weights))]).sum(0)
     visible = torch.eye(tokens, dtype=torch.bool, device=random.device)
     visible[-1] = False
-    visible[-1, scores.argsort(descending=True)[: kind.index_topk]] = True
+    visible[-1, best(scores, kind.index_topk)] = True
     cache = {"latent": x.rows}
     if kind.index_cache == "own":
         cache["index"] = keys[:, None]
