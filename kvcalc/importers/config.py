@@ -81,6 +81,11 @@ class Config:
         table = class_defaults(self.model_type)
         return next((table[name] for name in names if name in table), None)
 
+    @property
+    def has_class(self) -> bool:
+        """Whether transformers has a class for this `model_type` (so that its defaults are known here)."""
+        return bool(class_defaults(self.model_type))
+
     def class_default(self, *names: str) -> Any:
         """`default_of`, remembered as taken."""
         value = self.default_of(*names)

@@ -78,9 +78,9 @@ FLAT: Mapping[str, str] = {
 """Written before `text_config` was used: the language model's keys stand at the top."""
 
 TOWERS = (
-    "vision_config", "audio_config", "visual", "audio_encoder_config", "vq_config", "qformer_config", "projector_config",
-    "perceiver_config", "encoder_config", "talker_config", "token2wav_config", "code2wav_config", "high_res_vision_config",
-    "speech_config", "img_processor", "embd_layer", "audio_processor", "vision_tower",
+    "vision_config", "audio_config", "visual", "audio_encoder_config", "vq_config", "qformer_config",
+    "projector_config", "perceiver_config", "encoder_config", "talker_config", "token2wav_config", "code2wav_config",
+    "high_res_vision_config", "speech_config", "img_processor", "embd_layer", "audio_processor", "vision_tower",
 )  # fmt: skip
 """Other models inside the config: they keep no cache of the language model's tokens."""
 

@@ -149,7 +149,7 @@ DENSE: Mapping[str, Family] = {
     "qwen2_5_omni_text": Family(read=qwen2, source=hf("qwen2_5_omni")),
     "qwen3": Family(read=qwen2, source=hf("qwen3")),
     "mimo": Family(
-        read=partial(no_window, mtp=_MTP), source="vLLM 0.33.0 model_executor/models/mimo.py (Qwen2 + prediction layers)"
+        read=partial(no_window, mtp=_MTP), source="vLLM 0.33.0 model_executor/models/mimo.py"
     ),
     "qwen2_moe": Family(read=qwen_moe, source=hf("qwen2_moe")),
     "qwen3_moe": Family(read=qwen_moe, source=hf("qwen3_moe")),

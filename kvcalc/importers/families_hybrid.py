@@ -1,4 +1,4 @@
-"""Families with recurrent layers: Mamba, gated delta net, Kimi delta attention, lightning attention, short convolution."""
+"""Families with recurrent layers: Mamba, gated delta net, Kimi delta attention, lightning, short convolution."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def _zamba_heads(config: Config) -> Heads:
 
 
 def _zamba_layers(config: Config, count: int) -> list[str | tuple[str, ...] | None]:
-    words = {"mamba": "mamba", LINEAR: "mamba", "hybrid": ("full", "mamba")}
+    words: dict[str, str | tuple[str, ...] | None] = {"mamba": "mamba", LINEAR: "mamba", "hybrid": ("full", "mamba")}
     if not config.has("layers_block_type"):
         config.missing("layers_block_type")
     return list(typed_layers(config, count, words, list, "layers_block_type"))
@@ -335,7 +335,7 @@ def _kda(config: Config, heads: str, width: str, kernel: str) -> dict[str, Any]:
 
 
 def minimax_text(config: Config) -> Layout:
-    """MiniMax-Text-01 and M1: lightning attention, with softmax attention where `attn_type_list` (or `layer_types`) says."""
+    """MiniMax-Text-01 and M1: lightning attention, softmax where `attn_type_list` (or `layer_types`) says."""
     heads, count = heads_of(config), layer_count(config)
     lightning = {"kind": "lightning", "num_attention_heads": heads.heads, "head_dim": heads.head_dim}
     types = config.sizes("attn_type_list", length=count)

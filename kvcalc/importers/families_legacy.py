@@ -23,9 +23,11 @@ from kvcalc.importers.shapes import (
 
 MHA = replace(STANDARD, kv_heads=())
 """Families that know multi-head attention only."""
+OLD_LLAMA = replace(STANDARD, multi_head=True)
+"""Code of their own, in which absent KV heads mean multi-head attention."""
 GPT2 = Names(
-    layers=("n_layer", "num_hidden_layers"), heads=("n_head", "num_attention_heads"), kv_heads=(), head_dim=("head_dim",),
-    hidden=("n_embd", "hidden_size"), context=("n_positions", "max_position_embeddings", "n_ctx"),
+    layers=("n_layer", "num_hidden_layers"), heads=("n_head", "num_attention_heads"), kv_heads=(),
+    head_dim=("head_dim",),    hidden=("n_embd", "hidden_size"), context=("n_positions", "max_position_embeddings", "n_ctx"),
 )  # fmt: skip
 BLOOM = replace(GPT2, hidden=("hidden_size", "n_embed"), context=("seq_length", "max_position_embeddings"))
 FALCON = replace(GPT2, hidden=("hidden_size", "n_embed"), context=("max_position_embeddings",))
@@ -177,7 +179,7 @@ def nemotron_nas(config: Config) -> Layout:
     if blocks is None:
         config.missing("block_configs")
     width = head_dim(config, heads)
-    attention = {}
+    attention: dict[str, dict[str, object]] = {}
     layers: list[str | None] = []
     for index, block in enumerate(blocks):
         part = block.get("attention") if isinstance(block, dict) else None
@@ -189,7 +191,8 @@ def nemotron_nas(config: Config) -> Layout:
 
 
 def _nas_block(
-    config: Config, index: int, part: Mapping[str, object], heads: int, width: int, attention: dict[str, dict[str, object]]
+    config: Config, index: int, part: Mapping[str, object], heads: int, width: int,
+    attention: dict[str, dict[str, object]],
 ) -> str | None:  # fmt: skip
     known = {
         "n_heads_in_group", "no_op", "replace_with_linear", "num_sink_tokens", "sparsify", "unshifted_sink",
@@ -260,7 +263,7 @@ _CUSTOM = "the model's own configuration on the hub"
 _MTP = ("num_nextn_predict_layers",)
 
 LEGACY: Mapping[str, Family] = {
-    "aquila": Family(read=full, source=_CUSTOM),
+    "aquila": Family(read=partial(full, names=OLD_LLAMA), source=_CUSTOM),
     "arctic": Family(read=full, source="Snowflake/snowflake-arctic-base configuration_arctic.py"),
     "baichuan": Family(
         read=partial(full, names=replace(MHA, context=("model_max_length", "max_position_embeddings"))),
@@ -276,7 +279,7 @@ LEGACY: Mapping[str, Family] = {
     "ctrl": Family(read=partial(full, names=GPT2), source=hf("ctrl")),
     "dbrx": Family(read=dbrx, source=hf("dbrx")),
     "deci": Family(read=deci, source="Deci/DeciLM-7B configuration_decilm.py"),
-    "deepseek": Family(read=full, source="deepseek-ai/deepseek-moe-16b-base configuration_deepseek.py"),
+    "deepseek": Family(read=partial(full, names=OLD_LLAMA), source="deepseek-ai/deepseek-moe-16b-base config"),
     "doge": Family(read=full, source=hf("doge"), harmless=frozenset({"keep_window_size"})),
     "exaone": Family(
         read=partial(full, names=replace(STANDARD, layers=("num_layers", "num_hidden_layers"))),
@@ -292,7 +295,7 @@ LEGACY: Mapping[str, Family] = {
     "hunyuan": Family(read=hunyuan, source="Tencent/Tencent-Hunyuan-Large models/modeling_hunyuan.py"),
     "hunyuan_v1_dense": Family(read=hunyuan, source=hf("hunyuan_v1_dense")),
     "hunyuan_v1_moe": Family(read=hunyuan, source=hf("hunyuan_v1_moe")),
-    "internlm": Family(read=full, source="internlm/internlm-20b configuration_internlm.py"),
+    "internlm": Family(read=partial(full, names=OLD_LLAMA), source="internlm/internlm-20b configuration_internlm.py"),
     "internlm2": Family(read=full, source="internlm/internlm2-7b configuration_internlm2.py"),
     "jetmoe": Family(read=jetmoe, source=hf("jetmoe")),
     "minicpm": Family(read=minicpm, source="openbmb/MiniCPM-2B-sft-bf16 configuration_minicpm.py"),
@@ -301,22 +304,22 @@ LEGACY: Mapping[str, Family] = {
     "nemotron-nas": Family(read=nemotron_nas, source="nvidia/Llama-3_3-Nemotron-Super-49B-v1 configuration_decilm.py"),
     "openelm": Family(read=openelm, source="apple/OpenELM configuration_openelm.py"),
     "opt": Family(read=partial(full, names=MHA), source=hf("opt")),
-    "orion": Family(read=full, source="OrionStarAI/Orion-14B-Base configuration_orion.py"),
+    "orion": Family(read=partial(full, names=OLD_LLAMA), source="OrionStarAI/Orion-14B-Base configuration_orion.py"),
     "qwen": Family(read=qwen1, source="Qwen/Qwen-72B configuration_qwen.py"),
     "RefinedWeb": Family(read=refined_web, source="tiiuae/falcon-40b configuration_RW.py"),
     "RefinedWebModel": Family(read=refined_web, source="tiiuae/falcon-7b configuration_RW.py"),
-    "stablelm_epoch": Family(read=full, source="stabilityai/stablelm-3b-4e1t configuration_stablelm_epoch.py"),
+    "stablelm_epoch": Family(read=partial(full, names=OLD_LLAMA), source="stabilityai/stablelm-3b-4e1t config"),
     "step3_text": Family(read=step3, source="SGLang python/sglang/srt/configs/step3_vl.py", harmless=frozenset()),
     "xglm": Family(
         read=partial(
             full,
             names=Names(
-                layers=("num_layers", "num_hidden_layers"), heads=("attention_heads", "num_attention_heads"), kv_heads=(),
-                hidden=("d_model", "hidden_size"),
+                layers=("num_layers", "num_hidden_layers"), heads=("attention_heads", "num_attention_heads"),
+                kv_heads=(),                hidden=("d_model", "hidden_size"),
             ),
         ),
         source=hf("xglm"),
     ),
-    "xverse": Family(read=full, source="xverse/XVERSE-65B configuration_xverse.py"),
-    "Yi": Family(read=full, source="01-ai/Yi-34B configuration_yi.py"),
+    "xverse": Family(read=partial(full, names=OLD_LLAMA), source="xverse/XVERSE-65B configuration_xverse.py"),
+    "Yi": Family(read=partial(full, names=OLD_LLAMA), source="01-ai/Yi-34B configuration_yi.py"),
 }  # fmt: skip

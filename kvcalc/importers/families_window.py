@@ -119,6 +119,8 @@ def gemma4(config: Config) -> Layout:
     own = config.optional("num_global_key_value_heads")
     # transformers reads num_global_key_value_heads only where attention_k_eq_v is true.
     k_eq_v = config.flag("attention_k_eq_v", default=None if own is not None else False)
+    if own is None and k_eq_v:
+        config.assume("num_global_key_value_heads", None, "full layers have num_key_value_heads (transformers 5.23.0)")
     shared_kv = own if own is not None and k_eq_v else kv_heads(config, heads)
     wide = Heads(heads=heads, kv_heads=shared_kv, head_dim=width).entry()
 

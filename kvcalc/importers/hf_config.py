@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from kvcalc.importers import hf_ffn
 from kvcalc.importers.compact import entries
 from kvcalc.importers.config import Config, FfnLayout, Layout
-from kvcalc.importers.containers import FLAT, text_config
+from kvcalc.importers.containers import text_config
 from kvcalc.importers.defaults import transformers_version
 from kvcalc.importers.families_dense import DENSE
 from kvcalc.importers.families_encdec import ENCDEC
@@ -18,9 +18,9 @@ from kvcalc.importers.families_legacy import LEGACY
 from kvcalc.importers.families_mla import MLA
 from kvcalc.importers.families_window import WINDOW
 from kvcalc.importers.family import Family, Refused
-from kvcalc.importers.looks import unread
+from kvcalc.importers.looks import LOOKS, unread
 from kvcalc.importers.refused import REFUSED
-from kvcalc.importers.shapes import Names, context, heads_of, layer_count, layout
+from kvcalc.importers.shapes import Names, heads_of, layer_count, layout
 from kvcalc.problems import KvcalcError, did_you_mean
 from kvcalc.spec.yamlio import Document, Loc
 
@@ -124,9 +124,7 @@ def _family(config: Config) -> Family:
     _refuse_family(config, f"model_type is {word}: kvcalc knows no such family" + (f" ({near})" if near else ""), None)
 
 
-def _refuse_family(config: Config, message: str, refused: Refused | None) -> Any:
-    from kvcalc.importers.looks import LOOKS
-
+def _refuse_family(config: Config, message: str, refused: Refused | None) -> NoReturn:
     keys = sorted(key for key, value in config.data.items() if LOOKS.search(key.lower()) and value is not None)
     shown = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
     about = f"; keys that may concern its cache: {shown}" if shown and refused is None else ""
@@ -261,6 +259,3 @@ def spec_name(path: str) -> str:
     stem = last.removesuffix(".json").removesuffix(".gguf").removesuffix(".partial")
     clean = "".join(ch if ch.isalnum() or ch in "._-" else "-" for ch in stem).strip("-.").lower()
     return clean[:100] or "model"
-
-
-__all__ = ["ASSUMPTIONS", "FAMILIES", "FLAT", "ImportedSpec", "context", "read_config", "read_document", "spec_name"]

@@ -57,8 +57,8 @@ def weight_fields(config: Config, layout: Layout, outer: Config | None = None) -
 
 
 def _tied(config: Config, outer: Config | None, family: Family) -> bool:
-    """Whether the head is the embedding: by the config, by the one around it, by the class, by the family."""
-    for part in (config, outer):
+    """Whether the head is the embedding: by the outermost config that says so, by the class, by the family."""
+    for part in (outer, config):
         if part is not None and part.has("tie_word_embeddings"):
             return part.flag("tie_word_embeddings")
     default = config.class_default("tie_word_embeddings")

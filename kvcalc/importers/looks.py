@@ -30,14 +30,14 @@ HARMLESS_PATTERNS = re.compile(
 
 HARMLESS = frozenset({
     "add_cross_attention", "apply_query_key_layer_scaling", "attention_bias", "attention_softmax_in_fp32",
-    "attention_value_scale", "attn_output_gate", "attn_uses_sequence_id", "chunk_size_feed_forward", "clip_qkv", "cross_attention_hidden_size", "hc_mult",
-    "hc_sinkhorn_iters", "hidden_size_per_layer_input", "initial_context_length", "is_decoder",
-    "is_encoder_decoder", "key_multiplier", "mamba_conv_bias", "mamba_hidden_act", "mamba_proj_bias",
-    "mamba_ssm_cache_dtype", "mamba_ssm_dtype", "n_group", "num_hash_layers",
-    "num_logits_to_keep", "parallel_attn", "position_embedding_type", "pretraining_tp", "pruned_heads", "qk_layernorm", "qk_norm_type",
-    "query_pre_attn_scalar", "scale_attn_by_inverse_layer_idx", "scale_attn_weights", "sep_token_id", "shared_intermediate_size",
-    "tie_encoder_decoder", "tie_word_embeddings", "time_step_rank", "topk_group", "torchscript", "use_conv_bias", "use_qk_norm",
-    "vocab_size_per_layer_input",
+    "attention_value_scale", "attn_output_gate", "attn_uses_sequence_id", "chunk_size_feed_forward", "clip_qkv",
+    "cross_attention_hidden_size", "hc_mult", "hc_sinkhorn_iters", "hidden_size_per_layer_input",
+    "initial_context_length", "is_decoder", "is_encoder_decoder", "key_multiplier", "mamba_conv_bias",
+    "mamba_hidden_act", "mamba_proj_bias", "mamba_ssm_cache_dtype", "mamba_ssm_dtype", "n_group", "num_hash_layers",
+    "num_logits_to_keep", "parallel_attn", "position_embedding_type", "pretraining_tp", "pruned_heads",
+    "qk_layernorm", "qk_norm_type", "query_pre_attn_scalar", "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights", "sep_token_id", "shared_intermediate_size", "tie_encoder_decoder", "tie_word_embeddings",
+    "time_step_rank", "topk_group", "torchscript", "use_conv_bias", "use_qk_norm", "vocab_size_per_layer_input",
 })  # fmt: skip
 """Single names known to say nothing of the cache in any family read here."""
 

@@ -9,13 +9,13 @@ from kvcalc.importers.family import Refused
 _ENCODER = Refused(reason="an encoder reads its input once and keeps no KV cache")
 _RWKV = Refused(reason="its recurrent state is none of the kinds that kvcalc describes")
 
-REFUSED: Mapping[str, Refused] = {
-    name: _ENCODER
-    for name in (
+REFUSED: Mapping[str, Refused] = dict.fromkeys(
+    (
         "albert", "bert", "camembert", "clip", "deberta", "deberta-v2", "distilbert", "electra", "eurobert",
         "jina_embeddings_v3", "modernbert", "mpnet", "nomic_bert", "roberta", "siglip", "xlm-roberta",
-    )
-} | {
+    ),
+    _ENCODER,
+) | {
     "blt": Refused(reason="its local encoder and decoder keep caches per byte, its global model per patch"),
     "dots3_note_text": Refused(reason="its window layers and indexed layers keep latents of different shapes"),
     "glm5_next_text": Refused(reason="its pooled indexer keys are not described by any kind yet"),

@@ -23,6 +23,8 @@ class Names:
     head_dim: tuple[str, ...] = ("head_dim",)
     hidden: tuple[str, ...] = ("hidden_size",)
     context: tuple[str, ...] = ("max_position_embeddings",)
+    multi_head: bool = False
+    """Absent KV heads mean multi-head attention, although no class of transformers says so."""
 
 
 STANDARD = Names()
@@ -71,7 +73,7 @@ def kv_heads(config: Config, heads: int, names: Names = STANDARD) -> int:
         default = config.class_default(*names.kv_heads)
         if default is not None:
             return int(default)
-    elif config.default_of(*names.kv_heads) is not None:
+    elif config.default_of(*names.kv_heads) is not None or not (config.has_class or names.multi_head):
         config.missing(*names.kv_heads)
     value: int = config.assume(names.kv_heads[0], heads, f"as many as {names.heads[0]} (multi-head attention)")
     return value
@@ -120,6 +122,8 @@ def window(config: Config, *names: str, default: bool = False) -> int | None:
     if value is None:
         may_default = (default or config.nested) and not stated
         found = config.class_default(*names) if may_default else None
+        if found is None and not stated:
+            config.assume(names[0], None, f"no window where the key is absent ({config.model_type})")
         return found if isinstance(found, int) and found > 0 else None
     if value in (0, -1) and not isinstance(value, bool):
         return None
@@ -160,8 +164,8 @@ def typed_layers(
 
 
 def layout(
-    config: Config, attention: Mapping[str, Entry], layers: LayerNames, *, mtp: LayerNames = (), names: Names = STANDARD,
-    comments: Mapping[str, str] | None = None, max_position_embeddings: int | None = None,
+    config: Config, attention: Mapping[str, Entry], layers: LayerNames, *, mtp: LayerNames = (),
+    names: Names = STANDARD,    comments: Mapping[str, str] | None = None, max_position_embeddings: int | None = None,
 ) -> Layout:  # fmt: skip
     """A Layout with the context read, windows that reach the whole context dropped, and unused entries left out."""
     length = max_position_embeddings or context(config, names)

@@ -24,7 +24,7 @@ EXPECT_HINT = """\
 # expect:
 #   - {quantity: kv_bytes_per_token, value: ..., source: "paper, table"}
 """
-_PLAIN = re.compile(r"[A-Za-z][\w./+()-]*( [\w./+()=-]+)*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z][\w./+()-]*( [\w./+()=;'-]+)*", re.ASCII)
 _FOLDABLE = re.compile(r"[!-~]+( [!-~]+)*", re.ASCII)
 """Text whose only white space is single blanks: folding its lines loses nothing."""
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
