@@ -87,23 +87,14 @@ class Traffic:
     state_read_bytes: int
     written_bytes: Fraction
     weight_read_bytes: int
+    cache_read_bytes: int
+    """Everything read of the caches and states."""
+    bytes: Fraction
+    """All that moves between memory and chip."""
     attention_flops: int
     gemm_flops: int
+    flops: int
     assumptions: tuple[str, ...]
-
-    @property
-    def cache_read_bytes(self) -> int:
-        """Everything read of the caches and states."""
-        return sum(group.read_bytes for group in self.groups)
-
-    @property
-    def bytes(self) -> Fraction:
-        """All that moves between memory and chip."""
-        return self.cache_read_bytes + self.written_bytes + self.weight_read_bytes
-
-    @property
-    def flops(self) -> int:
-        return self.attention_flops + self.gemm_flops
 
 
 def part_of(stream: Stream) -> str:
@@ -204,6 +195,10 @@ def traffic(
             if stream.part == name
         )
 
+    read = sum(group.read_bytes for group in groups)
+    wrote = sum((group.written_bytes for group in groups), Fraction(0))
+    weights_read = sum(weight.read_bytes for weight in weights)
+    attention_flops, gemm_flops = sum(group.flops for group in groups), sum(weight.flops for weight in weights)
     return Traffic(
         phase=phase,
         model=spec.name,
@@ -221,10 +216,13 @@ def traffic(
         index_read_bytes=part("index"),
         cross_read_bytes=part("cross"),
         state_read_bytes=part("state"),
-        written_bytes=sum((group.written_bytes for group in groups), Fraction(0)),
-        weight_read_bytes=sum(weight.read_bytes for weight in weights),
-        attention_flops=sum(group.flops for group in groups),
-        gemm_flops=sum(weight.flops for weight in weights),
+        written_bytes=wrote,
+        weight_read_bytes=weights_read,
+        cache_read_bytes=read,
+        bytes=read + wrote + weights_read,
+        attention_flops=attention_flops,
+        gemm_flops=gemm_flops,
+        flops=attention_flops + gemm_flops,
         assumptions=tuple(_assumptions(weights, phase)),
     )
 
