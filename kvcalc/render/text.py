@@ -30,10 +30,7 @@ def render_text(document: Document, *, colour: bool = False, width: int | None =
         heading = [safe(table.title)] if table.title else []
         blocks.append("\n".join([*heading, *_aligned(table, width)]))
     if document.facts:
-        cells = [[safe(cell) for cell in row] for row in document.facts]
-        columns = max(len(row) for row in cells)
-        padded = [row + [""] * (columns - len(row)) for row in cells]
-        blocks.append("\n".join(_lines(padded, [False] * columns)))
+        blocks.append("\n".join(_fact_lines(document.facts)))
     blocks += [safe(note) for note in document.notes]
     return "\n\n".join(blocks) + "\n"
 
@@ -68,6 +65,16 @@ def _lines(rows: list[list[str]], right: list[bool]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def _fact_lines(facts: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Short texts in columns; the last cell of a row may run on and widens nothing."""
+    rows = [[safe(cell) for cell in row] for row in facts]
+    widths = [0] * max(len(row) for row in rows)
+    for row in rows:
+        for index, cell in enumerate(row[:-1]):
+            widths[index] = max(widths[index], len(cell))
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
 def _aligned(table: Table, width: int | None) -> list[str]:
