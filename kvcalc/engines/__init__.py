@@ -10,8 +10,16 @@ from kvcalc.problems import did_you_mean, usage_error
 _MODULES = {
     "ideal": "ideal",
     "vllm": "vllm",
+    "sglang": "sglang",
+    "tensorrt-llm": "tensorrt_llm",
+    "lmdeploy": "lmdeploy",
+    "llama.cpp": "llamacpp",
+    "transformers": "hf_transformers",
 }
 """Name on the command line -> module, imported when asked for."""
+
+_ALIASES = {"llamacpp": "llama.cpp", "llama-cpp": "llama.cpp", "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm",
+            "hf": "transformers"}  # fmt: skip
 
 NAMES = tuple(_MODULES)
 
@@ -25,7 +33,8 @@ def find_engine(text: str) -> Engine:
     from dataclasses import replace
 
     name, at, version = text.strip().partition("@")
-    module = _MODULES.get(name.lower().replace("_", "-"))
+    wanted = name.lower().replace("_", "-")
+    module = _MODULES.get(_ALIASES.get(wanted, wanted))
     if module is None:
         near = did_you_mean(name, NAMES)
         raise usage_error(f"unknown engine {name[:40]!r}", help=near or f"engines: {', '.join(NAMES)}")

@@ -160,8 +160,10 @@ class Budget:
 class Settings(Protocol):
     """An engine's own frozen settings; every engine has these."""
 
-    version: str
-    parallel: Parallel
+    @property
+    def version(self) -> str: ...
+    @property
+    def parallel(self) -> Parallel: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,59 @@ def heads_per_rank(stream: Stream, tensor: int, engine: str) -> int:
         f"{engine} cannot split {stream.heads} {stream.name} heads over {tensor} tensor-parallel ranks",
         help=f"choose -tp so that it divides {stream.heads}, or is a multiple of it",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one stream (or one layer) takes, for the whole batch."""
+
+    stage: int
+    logical: int
+    allocated: int
+    """One copy."""
+    rank: int
+    """The fullest rank of the stage."""
+    total: int
+    """All ranks."""
+    waste: tuple[tuple[str, int], ...] = ()
+    """(cause, bytes): sums to allocated - logical."""
+
+
+def assemble(
+    engine: str, spec: ModelSpec, workload: Workload, settings: Settings, formats: FormatChoice,
+    shares: Iterable[Share], **extra: Any,
+) -> Allocation:  # fmt: skip
+    """An allocation out of its shares; `extra` are further fields of it."""
+    parallel = settings.parallel
+    shares = tuple(shares)
+    per_stage = [0] * parallel.pipeline
+    for share in shares:
+        per_stage[share.stage] += share.rank
+    allocated, total = sum(s.allocated for s in shares), sum(s.total for s in shares)
+    per_rank = max(per_stage)
+    uneven = per_rank * parallel.ranks - total
+    return Allocation(
+        engine=engine,
+        version=settings.version,
+        model=spec.name,
+        batch_size=workload.batch_size,
+        seq_len=workload.seq_len,
+        kv_cache_dtype=formats.name,
+        logical_bytes=sum(s.logical for s in shares),
+        allocated_bytes=allocated,
+        waste=collect(item for s in shares for item in s.waste),
+        ranks=parallel.ranks,
+        per_rank_bytes=per_rank,
+        per_stage_bytes=tuple(per_stage),
+        sharding_waste=collect([("replicas over tensor-parallel ranks", total - allocated), ("uneven ranks", uneven)]),
+        **extra,
+    )
+
+
+def layer_stages(spec: ModelSpec, layers: tuple[LayerStreams, ...], parallel: Parallel) -> tuple[int, ...]:
+    """The pipeline stage of every layer, split as vLLM and SGLang do."""
+    main = sum(1 for layer in layers if not layer.draft)
+    return stage_of_layers(layers, vllm_partition(main, parallel.pipeline))
 
 
 def rows_bytes(stream: Stream, rows: int, formats: FormatChoice, *, heads: int | None = None) -> int:

@@ -11,14 +11,14 @@ from kvcalc.engines.base import (
     Capacity,
     Engine,
     Parallel,
+    Share,
+    assemble,
     check_context_parallel,
-    collect,
     heads_per_rank,
+    layer_stages,
     layer_streams,
     logical_bytes,
     longest_that_fits,
-    stage_of_layers,
-    vllm_partition,
 )
 from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
@@ -48,44 +48,25 @@ def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, paral
 
 def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
     """Logical bytes and nothing else; sharding alone can waste."""
-    parallel, formats = settings.parallel, workload.formats
+    parallel, formats, batch = settings.parallel, workload.formats, workload.batch_size
     check_context_parallel(parallel)
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    main = sum(1 for layer in layers if not layer.draft)
-    stages = stage_of_layers(layers, vllm_partition(main, parallel.pipeline))
-    per_stage = [0] * parallel.pipeline
-    logical = replicas = 0
-    for layer, stage in zip(layers, stages, strict=True):
+    shares = []
+    for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True):
         for stream in layer.streams:
             kept = logical_bytes(stream, workload, formats)
             if kept:
                 rank = _rank_bytes(stream, workload, formats, parallel)
-                per_stage[stage] += rank
-                logical += kept
-                replicas += rank * parallel.tensor - kept
-    batch = workload.batch_size
-    here = ceil_div(batch, parallel.data)
-    per_stage_bytes = tuple(size * here for size in per_stage)
-    per_rank = max(per_stage_bytes)
-    allocated = logical * batch
-    uneven = per_rank * parallel.ranks - sum(per_stage) * parallel.tensor * batch
-    return Allocation(
-        engine=NAME,
-        version=settings.version,
-        model=spec.name,
-        batch_size=batch,
-        seq_len=workload.seq_len,
-        kv_cache_dtype=formats.name,
-        logical_bytes=allocated,
-        allocated_bytes=allocated,
-        waste=(),
-        ranks=parallel.ranks,
-        per_rank_bytes=per_rank,
-        per_stage_bytes=per_stage_bytes,
-        sharding_waste=collect([("replicas over tensor-parallel ranks", replicas * batch), ("uneven ranks", uneven)]),
-        unit="token",
-        unit_tokens=1,
-    )
+                shares.append(
+                    Share(
+                        stage=stage,
+                        logical=kept * batch,
+                        allocated=kept * batch,
+                        rank=rank * ceil_div(batch, parallel.data),
+                        total=rank * parallel.tensor * batch,
+                    )
+                )
+    return assemble(NAME, spec, workload, settings, formats, shares, unit="token", unit_tokens=1)
 
 
 def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:

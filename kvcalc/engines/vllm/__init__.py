@@ -12,10 +12,9 @@ from kvcalc.engines.base import (
     Waste,
     check_formats,
     collect,
+    layer_stages,
     layer_streams,
     logical_bytes,
-    stage_of_layers,
-    vllm_partition,
 )
 from kvcalc.engines.vllm.capacity import capacity, context_limit, memory_budget
 from kvcalc.engines.vllm.groups import Group, Pool, pool
@@ -89,8 +88,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
 def planned(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> Pool:
     """The pool that vLLM plans for a model."""
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    main = sum(1 for layer in layers if not layer.draft)
-    stages = stage_of_layers(layers, vllm_partition(main, settings.parallel.pipeline))
+    stages = layer_stages(spec, layers, settings.parallel)
     pages = model_pages(spec, formats, settings)
     shared = pool(pages, settings, stages)
     check_context_parallel(_all(shared), settings)

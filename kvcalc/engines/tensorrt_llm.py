@@ -1,0 +1,195 @@
+"""TensorRT-LLM: blocks of 32 tokens; KV heads are rounded up to a whole number per rank.
+
+Rules: NVIDIA/TensorRT-LLM main (stored copy), tensorrt_llm/_torch/pyexecutor/resource_manager.py:
+KVCacheManager.__init__, get_cache_bytes_per_token. Read, not executed. Its pre-allocation estimator instead divides
+heads x head_dim by tp and under-counts where ranks outnumber the heads. Windows are kept in full unless
+--max-attention-window is set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from kvcalc.cache_dtypes import BF16, FormatChoice
+from kvcalc.engines.base import (
+    Allocation,
+    Budget,
+    Capacity,
+    Engine,
+    Figure,
+    Overhead,
+    Parallel,
+    Share,
+    assemble,
+    check_formats,
+    heads_per_rank,
+    layer_stages,
+    layer_streams,
+    logical_bytes,
+    longest_that_fits,
+    rows_bytes,
+    with_roles,
+)
+from kvcalc.footprint import Workload
+from kvcalc.formats import STATE_ROLES, Role, ceil_div
+from kvcalc.problems import usage_error
+from kvcalc.spec.model import ModelSpec
+from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
+
+NAME, VERSION = "tensorrt-llm", "1.2.1"
+FORMATS = ("bf16", "fp16", "fp8", "int8", "nvfp4")
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Defaults are TensorRT-LLM's (PyTorch backend)."""
+
+    version: str = VERSION
+    parallel: Parallel = field(default_factory=Parallel)
+    block_size: int = 32
+    """tokens_per_block."""
+    max_model_len: int | None = None
+    window_blocks: bool = False
+    """True: max_attention_window is set to the model's windows."""
+    num_speculative_tokens: int = 0
+
+
+def _formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
+    states = any(s.role in STATE_ROLES for layer in layer_streams(spec, draft_layers=True) for s in layer.streams)
+    return with_roles(asked, {Role.CONV: BF16.default} if states else {})
+
+
+def _heads(stream: Stream, settings: Settings) -> int:
+    """KV heads are rounded up; states must divide."""
+    if stream.sharding is Sharding.REPLICATED:
+        return stream.heads
+    if stream.role in STATE_ROLES:
+        return heads_per_rank(stream, settings.parallel.tensor, NAME)
+    return ceil_div(stream.heads, settings.parallel.tensor)
+
+
+def _rows(stream: Stream, workload: Workload, settings: Settings) -> tuple[int, bool]:
+    """Rows of whole blocks of one sequence, and whether a window is kept in full."""
+    if stream.role in STATE_ROLES:
+        return stream.extent.rows(1, 0), False
+    rows, full = workload.seq_len, isinstance(stream.extent, Window) and not settings.window_blocks
+    if isinstance(stream.extent, Encoder):
+        rows = workload.encoder_len
+    elif isinstance(stream.extent, Window) and not full:
+        # A window that has moved straddles one block more.
+        kept = min(rows, stream.extent.size)
+        return (ceil_div(kept, settings.block_size) + (rows > kept)) * settings.block_size, False
+    return ceil_div(rows, settings.block_size) * settings.block_size, full
+
+
+def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
+    """Blocks of every layer.
+
+    Raises:
+        KvcalcError: a format or a kind that TensorRT-LLM (as modelled) does not have.
+    """
+    check_formats(NAME, workload.formats, FORMATS)
+    if settings.parallel.decode_context > 1:
+        raise usage_error("TensorRT-LLM's context parallelism is not modelled", help="use -dcp 1")
+    stored = _formats(spec, workload.formats)
+    layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
+    parallel, batch = settings.parallel, workload.batch_size
+    shares: list[Share] = []
+    for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True):
+        for stream in layer.streams:
+            if stream.role is Role.BUFFER or isinstance(stream.extent, Strided):
+                raise usage_error("TensorRT-LLM's caches for compressed attention are not modelled", help="use vllm")
+            rows, in_full = _rows(stream, workload, settings)
+            logical = logical_bytes(stream, workload, stored)
+            content = rows_bytes(stream, rows, stored)
+            rank = rows_bytes(stream, rows, stored, heads=_heads(stream, settings))
+            shares.append(
+                Share(
+                    stage=stage,
+                    logical=logical * batch,
+                    allocated=content * batch,
+                    rank=rank * ceil_div(batch, parallel.data),
+                    total=rank * parallel.tensor * batch,
+                    waste=(("windows kept in full" if in_full else "block rounding", (content - logical) * batch),),
+                )
+            )
+    here = ceil_div(batch, parallel.data)
+    blocks = ceil_div(workload.seq_len, settings.block_size)
+    answer = assemble(
+        NAME, spec, workload, settings, stored, shares, unit="block", unit_tokens=settings.block_size,
+        unit_bytes=_block_bytes(spec, stored, settings), units=blocks * here,
+    )  # fmt: skip
+    one = Figure(name="sequence", meaning="whole blocks of one sequence", units=blocks,
+                 bytes=answer.per_rank_bytes // max(1, here))  # fmt: skip
+    return replace(answer, figures=(one,))
+
+
+def _block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> int:
+    """Bytes of a block on a rank of the fullest stage; states are kept apart."""
+    layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
+    sums = [0] * settings.parallel.pipeline
+    for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True):
+        sums[stage] += sum(
+            rows_bytes(s, settings.block_size, formats, heads=_heads(s, settings))
+            for s in layer.streams
+            if s.role not in STATE_ROLES
+        )
+    return max(sums)
+
+
+def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
+    """Blocks and tokens of a budget."""
+    limit = settings.max_model_len or spec.max_position_embeddings
+    if limit is None:
+        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
+    size = _block_bytes(spec, _formats(spec, formats), settings)
+    if not size:
+        raise usage_error(f"{spec.name} keeps no tokens: TensorRT-LLM's state cache is not budgeted here")
+    blocks, one = budget_bytes // size, ceil_div(limit, settings.block_size)
+    return Capacity(
+        engine=NAME, version=settings.version, model=spec.name, budget_bytes=budget_bytes, unit="block",
+        unit_tokens=settings.block_size, unit_bytes=size, units=blocks, usable_units=blocks,
+        tokens=blocks * settings.block_size, max_model_len=limit, units_per_request=one,
+        concurrency=Fraction(blocks, one),
+        max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, settings.block_size) <= blocks, limit),
+        log_lines=(f"[MemUsageChange] Allocated {blocks * size / GIB:.2f} GiB for max tokens in paged KV cache"
+                   f" ({blocks * settings.block_size}).",),
+    )  # fmt: skip
+
+
+def memory_budget(
+    settings: Settings, *, gpu_memory_bytes: int, weights_bytes: int, utilization: Fraction | None = None,
+    overheads: dict[str, int] | None = None,
+) -> Budget:  # fmt: skip
+    """free_gpu_memory_fraction (0.9) of what is free once the weights are loaded and a forward pass has run."""
+    given = overheads or {}
+    if unknown := set(given) - {"runtime"}:
+        raise usage_error(f"TensorRT-LLM has no overhead {min(unknown)[:30]!r}", help="it has runtime")
+    runtime = given.get("runtime", int(1.5 * GIB))
+    fraction = Fraction(9, 10) if utilization is None else utilization
+    free = max(0, gpu_memory_bytes - weights_bytes - runtime)
+    items = (
+        Overhead(name="weights", bytes=weights_bytes, given=True, low_bytes=weights_bytes, high_bytes=weights_bytes,
+                 source="one rank's share of the checkpoint"),
+        Overhead(name="runtime", bytes=runtime, given="runtime" in given, low_bytes=GIB // 2, high_bytes=8 * GIB,
+                 source="CUDA context, engine buffers and activations: no published range, check your log"),
+    )  # fmt: skip
+    return Budget(
+        engine=NAME, gpu_memory_bytes=gpu_memory_bytes, fraction=fraction,
+        fraction_of="the memory that is free after loading and a trial run",
+        requested_bytes=free, overheads=items, available_bytes=int(free * fraction),
+    )  # fmt: skip
+
+
+ENGINE = Engine(
+    name=NAME,
+    version=VERSION,
+    summary="blocks of 32 tokens, KV heads rounded up per rank",
+    source="TensorRT-LLM main, _torch/pyexecutor/resource_manager.py (read, not executed)",
+    settings=Settings,
+    allocate=allocate,
+    capacity=capacity,
+    budget=memory_budget,
+)
