@@ -171,6 +171,23 @@ def after_dense(config: Config, layout: Layout, moe: Fields, first: int, every: 
     return placed(lambda index: index >= first and index % every == 0, dense_block, moe, layout)
 
 
+def leading_dense(config: Config, layout: Layout, moe: Fields) -> Blocks:
+    """Dense blocks where mlp_layer_types says so, or else up to first_k_dense_replace (DeepSeek and its like)."""
+    types = config.words("mlp_layer_types", length=len(layout.layers))
+    if types is not None:
+        unknown = next((word for word in types if word not in ("dense", "sparse")), None)
+        if unknown is not None:
+            config.refuse("mlp_layer_types", f"mlp_layer_types: {unknown!r} is neither dense nor sparse")
+        dense_block = dense_entry(config.size("intermediate_size")) if "dense" in types else None
+        return placed(lambda index: types[index] == "sparse", dense_block, moe, layout)
+    first = config.optional("first_k_dense_replace", least=0)
+    if first is None:
+        first = config.class_default("first_k_dense_replace")
+    if first is None:
+        config.missing("first_k_dense_replace", "mlp_layer_types")
+    return after_dense(config, layout, moe, first, config.optional("moe_layer_freq") or 1)
+
+
 def mtp_copies(config: Config, layout: Layout) -> Fields:
     """Checkpoints repeat the embedding and the head in each prediction layer (DeepSeek-V3 README_WEIGHTS.md)."""
     return {"mtp": {"own_embedding": True, "own_head": True}} if layout.mtp_layers else {}

@@ -11,7 +11,6 @@ from kvcalc.importers.hf_ffn_blocks import (
     Blocks,
     Family,
     Fields,
-    after_dense,
     by_flag,
     dense,
     dense_entry,
@@ -20,6 +19,7 @@ from kvcalc.importers.hf_ffn_blocks import (
     fixed,
     for_kinds,
     latent,
+    leading_dense,
     moe_entry,
     mtp_copies,
     multiple,
@@ -53,10 +53,7 @@ def deepseek(config: Config, layout: Layout) -> Blocks:
         n_shared_experts=config.optional("n_shared_experts", "num_shared_experts", least=0) or 0,
         correction_bias=method == "noaux_tc" if method else config.model_type != "deepseek_v2",
     )
-    first = config.optional("first_k_dense_replace", least=0)
-    if first is None:
-        first = config.class_default("first_k_dense_replace") or 0
-    return after_dense(config, layout, moe, first, config.optional("moe_layer_freq") or 1)
+    return leading_dense(config, layout, moe)
 
 
 def glm_moe(config: Config, layout: Layout) -> Blocks:
@@ -66,10 +63,7 @@ def glm_moe(config: Config, layout: Layout) -> Blocks:
         n_shared_experts=config.optional("n_shared_experts", "num_shared_experts", least=0) or 0,
         correction_bias=True,
     )
-    first = config.optional("first_k_dense_replace", least=0)
-    if first is None:
-        first = config.class_default("first_k_dense_replace") or 0
-    return after_dense(config, layout, moe, first)
+    return leading_dense(config, layout, moe)
 
 
 def glm_attention(config: Config) -> dict[str, Fields]:
@@ -85,7 +79,7 @@ def bailing_attention(config: Config) -> dict[str, Fields]:
 
 def kimi_linear(config: Config, layout: Layout) -> Blocks:
     moe = moe_entry(config, n_shared_experts=config.optional("num_shared_experts", least=0) or 0, correction_bias=True)
-    return after_dense(config, layout, moe, config.size("first_k_dense_replace", least=0))
+    return leading_dense(config, layout, moe)
 
 
 def llama4(config: Config, layout: Layout) -> Blocks:
@@ -166,9 +160,10 @@ def without_ffn(config: Config, layout: Layout) -> Blocks:
 
 def granite_hybrid(config: Config, layout: Layout) -> Blocks:
     """A shared block in every layer, with experts beside it where there are any."""
-    shared = config.size("shared_intermediate_size")
-    if not config.optional("num_local_experts", least=0):
-        return everywhere("dense", dense_entry(shared), layout)
+    experts = config.optional("num_local_experts", least=0)
+    if not experts:
+        return everywhere("dense", dense_entry(config.size("shared_intermediate_size")), layout)
+    shared = config.optional("shared_intermediate_size", least=0)
     moe = moe_entry(config, width=("intermediate_size",), shared_expert_intermediate_size=shared)
     return everywhere("moe", moe, layout)
 

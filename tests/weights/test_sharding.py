@@ -103,7 +103,7 @@ def test_data_parallel_attention_with_a_wider_split_of_the_rest() -> None:
 @pytest.mark.parametrize(
     ("layers", "stages", "dealt"),
     # vLLM 0.33.0 tests/distributed/test_pipeline_partition.py
-    [(20, 4, (5, 5, 5, 5)), (5, 3, (2, 2, 1)), (6, 4, (1, 2, 2, 1)), (7, 4, (2, 2, 2, 1)), (20, 3, (7, 7, 6))],
+    [(20, 4, (5, 5, 5, 5)), (3, 2, (2, 1)), (3, 3, (1, 1, 1)), (4, 3, (1, 2, 1)), (5, 3, (2, 2, 1))],
 )
 def test_stages_as_vllm_deals_them_out(layers: int, stages: int, dealt: tuple[int, ...]) -> None:
     assert even_stages(layers, stages) == dealt
