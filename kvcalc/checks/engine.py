@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kvcalc.checks.kinds import KINDS, FileKind, recognise, sniff
+from kvcalc.checks.kinds import FileKind, recognise, sniff
 from kvcalc.checks.rule import Finding, Hit, Rule
 from kvcalc.checks.settings import Settings
 from kvcalc.checks.source_text import lines_of
@@ -16,7 +16,7 @@ from kvcalc.checks.suppress import comments
 from kvcalc.checks.table import RULES, TEXT_RULES
 from kvcalc.checks.walk import Candidate, candidates
 from kvcalc.problems import KvcalcError, Problem, Severity, did_you_mean
-from kvcalc.spec.yamlio import Document, Loc, Mark, load_yaml, read_bytes
+from kvcalc.spec.yamlio import Document, load_yaml, read_bytes
 
 MAX_FINDINGS = 200
 """Of one file."""
@@ -274,4 +274,9 @@ def _could_run(code: str, selection: Selection, path: str) -> bool:
     return any(known.startswith(code) and selection.wants(rule, path) for known, rule in RULES.items())
 
 
-__all__ = ["KINDS", "CheckReport", "Loc", "Mark", "Selection", "check"]
+def document_findings(
+    path: str, document: Document, kind: FileKind, selection: Selection, world: World
+) -> list[Finding]:
+    """What is wrong with one document, comments heeded."""
+    checked = _check_document(path, document, kind, selection, world)
+    return _suppressed(path, checked.findings, document.text, selection)[0]

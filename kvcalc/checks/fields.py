@@ -9,8 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from kvcalc.spec.model import ModelSpec
 
 
-@cache
-def key_order(cls: type) -> tuple[str, ...]:
+def key_order(cls: type[Any]) -> tuple[str, ...]:
     """Top-level keys in the order of the dataclass."""
     return tuple(f.name for f in fields(cls))
 

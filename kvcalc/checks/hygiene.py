@@ -10,6 +10,8 @@ from kvcalc.checks.repairs import insert_line, reordered, replaced
 from kvcalc.checks.rule import Hit, Rule
 from kvcalc.checks.subject import ModelFile, TextFile
 from kvcalc.problems import KvcalcError, Severity
+from kvcalc.spec.model import ModelSpec
+from kvcalc.spec.validate import known_keys
 from kvcalc.spec.yamlio import Loc
 from kvcalc.units import COUNT_SUFFIXES, parse_count
 
@@ -32,17 +34,18 @@ FOREIGN_KEYS: Mapping[str, str] = {
 
 _SUFFIXED = re.compile(r"\d{1,18}(?:\.\d{1,6})?[kKmMgGtT]", re.ASCII)
 _GROUPED = re.compile(r"\d{1,3}(?:[_,]\d{3})+", re.ASCII)
-_NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*", re.ASCII)
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
 _SCHEMA_LINE = re.compile(r"\s*#\s*yaml-language-server:\s*\$schema=")
 _FREE_TEXT = frozenset({"name", "full_name", "source", "note", "notes", "machine", "command", "what", "revision"})
 
 
 def foreign_keys(file: TextFile) -> Iterator[Hit]:
     """A key of another project, for which we have our own."""
+    known = known_keys(ModelSpec)
     for loc in file.document.key_marks:
         word = str(loc[-1])
         ours = FOREIGN_KEYS.get(word)
-        if ours is None or file.kind != "model" or _names_of_users(loc) or ours in _at(file.raw, loc[:-1]):
+        if ours is None or word in known or file.kind != "model" or _names_of_users(loc) or ours in _at(file.raw, loc[:-1]):
             continue
         fix = replaced(file.document, loc, ours, key=True, summary=f"rename to {ours}")
         yield Hit(loc=loc, key=True, message=f"{word!r} is {ours!r} here", help=f"write {ours}", fix=fix)
@@ -105,14 +108,14 @@ def _wants_integer(loc: Loc) -> bool:
 
 
 def names(file: TextFile) -> Iterator[Hit]:
-    """Lower case, digits, dots and hyphens."""
+    """Lower case, digits, dots, hyphens and underscores."""
     name = file.raw.get("name")
     if not isinstance(name, str) or not name or _NAME.fullmatch(name):
         return
-    proper = re.sub(r"[^a-z0-9.]+", "-", name.lower())
-    proper = re.sub(r"[.-]*-[.-]*|\.{2,}", "-", proper).strip("-.")
+    proper = re.sub(r"[^a-z0-9._]+", "-", name.lower())
+    proper = re.sub(r"[._-]*-[._-]*|[._]{2,}", "-", proper).strip("-._")
     fix = replaced(file.document, ("name",), proper, summary=f"rename to {proper}") if proper else None
-    hint = f"write {proper}" if proper else "lower case, digits, dots and hyphens"
+    hint = f"write {proper}" if proper else "lower case, digits, dots, hyphens and underscores"
     yield Hit(loc=("name",), message=f"name {name[:60]!r} is hard to type on a command line", help=hint, fix=fix)
 
 
@@ -201,7 +204,7 @@ TEXT_RULES: tuple[Rule[TextFile], ...] = (
     Rule(
         code="KV603",
         name="name-form",
-        summary="a name that is not lower case, digits, dots and hyphens",
+        summary="a name that is not lower case, digits, dots, hyphens and underscores",
         why="The name is what people type. Catalogue names are the hub repository's name in lower case. "
         "`--fix` rewrites it.",
         severity=Severity.WARNING,

@@ -143,11 +143,12 @@ def _shown(value: Any) -> str:
 
 def _near_key(cls: type, word: str) -> str | None:
     """Did-you-mean over every key of the schema below `cls`."""
-    return did_you_mean(word, sorted(_keys(cls)))
+    return did_you_mean(word, sorted(known_keys(cls)))
 
 
 @cache
-def _keys(cls: type) -> frozenset[str]:
+def known_keys(cls: type) -> frozenset[str]:
+    """Every key of the schema below `cls`, at any depth."""
     found: set[str] = set()
     todo: list[Any] = [cls]
     seen: set[Any] = set()
