@@ -27,7 +27,8 @@ OLD_LLAMA = replace(STANDARD, multi_head=True)
 """Code of their own, in which absent KV heads mean multi-head attention."""
 GPT2 = Names(
     layers=("n_layer", "num_hidden_layers"), heads=("n_head", "num_attention_heads"), kv_heads=(),
-    head_dim=("head_dim",),    hidden=("n_embd", "hidden_size"), context=("n_positions", "max_position_embeddings", "n_ctx"),
+    head_dim=("head_dim",), hidden=("n_embd", "hidden_size"),
+    context=("n_positions", "max_position_embeddings", "n_ctx"),
 )  # fmt: skip
 BLOOM = replace(GPT2, hidden=("hidden_size", "n_embed"), context=("seq_length", "max_position_embeddings"))
 FALCON = replace(GPT2, hidden=("hidden_size", "n_embed"), context=("max_position_embeddings",))

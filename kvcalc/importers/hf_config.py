@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from kvcalc.importers import hf_ffn
 from kvcalc.importers.compact import entries
@@ -13,8 +13,9 @@ from kvcalc.importers.containers import text_config
 from kvcalc.importers.defaults import transformers_version
 from kvcalc.importers.families_dense import DENSE
 from kvcalc.importers.families_encdec import ENCDEC
-from kvcalc.importers.families_hybrid import HYBRID
 from kvcalc.importers.families_legacy import LEGACY
+from kvcalc.importers.families_linear import LINEAR_ATTENTION
+from kvcalc.importers.families_mamba import MAMBA
 from kvcalc.importers.families_mla import MLA
 from kvcalc.importers.families_window import WINDOW
 from kvcalc.importers.family import Family, Refused
@@ -24,7 +25,7 @@ from kvcalc.importers.shapes import Names, heads_of, layer_count, layout
 from kvcalc.problems import KvcalcError, did_you_mean
 from kvcalc.spec.yamlio import Document, Loc
 
-FAMILIES: Mapping[str, Family] = {**DENSE, **WINDOW, **LEGACY, **MLA, **HYBRID, **ENCDEC}
+FAMILIES: Mapping[str, Family] = {**DENSE, **WINDOW, **LEGACY, **MLA, **MAMBA, **LINEAR_ATTENTION, **ENCDEC}
 DENSE_GQA = "dense-gqa"
 ASSUMPTIONS: Mapping[str, str] = {
     DENSE_GQA: "every layer keeps K and V of every token for num_key_value_heads x head_dim; nothing else is read"
@@ -118,18 +119,18 @@ def _family(config: Config) -> Family:
         return family
     refused = REFUSED.get(name)
     if refused is not None:
-        _refuse_family(config, f"{name}: {refused.reason}", refused)
+        raise _refusal(config, f"{name}: {refused.reason}", refused)
     word = repr(name[:60]) if name else "missing"
     near = did_you_mean(name, FAMILIES) if name else None
-    _refuse_family(config, f"model_type is {word}: kvcalc knows no such family" + (f" ({near})" if near else ""), None)
+    raise _refusal(config, f"model_type is {word}: kvcalc knows no such family" + (f" ({near})" if near else ""), None)
 
 
-def _refuse_family(config: Config, message: str, refused: Refused | None) -> NoReturn:
+def _refusal(config: Config, message: str, refused: Refused | None) -> KvcalcError:
     keys = sorted(key for key, value in config.data.items() if LOOKS.search(key.lower()) and value is not None)
     shown = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
     about = f"; keys that may concern its cache: {shown}" if shown and refused is None else ""
     loc = (*config.loc, "model_type")
-    raise KvcalcError(config.document.problem("KV802", loc, f"{message}{about}"[:1500], help=BY_HAND))
+    return KvcalcError(config.document.problem("KV802", loc, f"{message}{about}"[:1500], help=BY_HAND))
 
 
 def _refuse_unread(config: Config, family: Family) -> None:
