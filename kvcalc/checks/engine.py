@@ -156,7 +156,7 @@ def _unknown(document: Document) -> Problem:
 
 
 def _check_document(path: str, document: Document, kind: FileKind, selection: Selection, world: World) -> _Checked:
-    file = TextFile(document=document, kind=kind.name, keys=kind.keys)
+    file = TextFile(document=document, kind=kind.name, keys=kind.keys, schema=kind.schema)
     found: list[Finding] = []
     for rule in TEXT_RULES:
         if selection.wants(rule, path):

@@ -45,7 +45,13 @@ def foreign_keys(file: TextFile) -> Iterator[Hit]:
     for loc in file.document.key_marks:
         word = str(loc[-1])
         ours = FOREIGN_KEYS.get(word)
-        if ours is None or word in known or file.kind != "model" or _names_of_users(loc) or ours in _at(file.raw, loc[:-1]):
+        if (
+            ours is None
+            or word in known
+            or file.kind != "model"
+            or _names_of_users(loc)
+            or ours in _at(file.raw, loc[:-1])
+        ):
             continue
         fix = replaced(file.document, loc, ours, key=True, summary=f"rename to {ours}")
         yield Hit(loc=loc, key=True, message=f"{word!r} is {ours!r} here", help=f"write {ours}", fix=fix)
@@ -134,7 +140,7 @@ def key_order(file: TextFile) -> Iterator[Hit]:
 def schema_line(file: TextFile) -> Iterator[Hit]:
     """The line by which editors complete and check."""
     if not any(_SCHEMA_LINE.match(line) for line in file.document.text.splitlines()[:10]):
-        line = f"# yaml-language-server: $schema={file.kind}.schema.json"
+        line = f"# yaml-language-server: $schema=./{file.schema}"
         fix = insert_line(file.document, line, summary="add the schema line")
         yield Hit(message="no schema line for editors", help=f"`{line}`, and `kvcalc schema` for the file", fix=fix)
 

@@ -28,6 +28,8 @@ class FileKind:
     """A file of this kind has at least one of these top-level keys ..."""
     marks: frozenset[str]
     """... and at least two of these or those."""
+    schema: str
+    """File name of its JSON Schema, for editors."""
     spec: type[Any]
     contradictions: Callable[[Any], Iterable[tuple[str, Loc, str, str | None]]]
     """(code, place, what is wrong, what to do)"""
@@ -91,6 +93,7 @@ KINDS: tuple[FileKind, ...] = (
             {"expect", "sources", "hub_id", "hidden_size", "vocab_size", "model_type", "max_position_embeddings", "ffn",
              "budget"}
         ),
+        schema="model-spec.schema.json",
         spec=ModelSpec,
         contradictions=_model_faults,
         subject=ModelFile,
@@ -104,6 +107,7 @@ KINDS: tuple[FileKind, ...] = (
             {"full_name", "architecture", "vendor", "sram", "l2", "host_dram", "scale_up", "host_link", "tdp",
              "compute_capability"}
         ),
+        schema="hardware.schema.json",
         spec=HardwareSpec,
         contradictions=_hardware_faults,
         subject=HardwareFile,

@@ -51,6 +51,8 @@ class TextFile:
     kind: str
     keys: tuple[str, ...]
     """Top-level keys of this kind of file, in their canonical order."""
+    schema: str = ""
+    """File name of the kind's JSON Schema."""
 
     @property
     def raw(self) -> Mapping[str, Any]:

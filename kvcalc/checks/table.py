@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kvcalc.checks import budgets, drift, expectations, geometry, hygiene, loading, sources
@@ -36,13 +37,6 @@ GROUPS: Mapping[str, str] = {
 }
 
 
-def find_rule(code: str) -> Rule[Any] | None:
-    """The rule of this code or name, or None."""
-    wanted = code.strip()
-    by_name = {rule.name: rule for rule in RULES.values()}
-    return RULES.get(wanted.upper()) or by_name.get(wanted.lower())
-
-
 def parse_codes(words: Iterable[str]) -> tuple[str, ...]:
     """Codes, prefixes of codes, or `ALL`.
 
@@ -61,3 +55,31 @@ def parse_codes(words: Iterable[str]) -> tuple[str, ...]:
             )
         codes.append(code)
     return tuple(codes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleExplanation:
+    """A rule, for `kvcalc explain` and the docs."""
+
+    code: str
+    name: str
+    group: str
+    summary: str
+    why: str
+    severity: str
+    default: bool
+    fixable: bool
+    suppressible: bool
+
+
+def explain_rule(code: str) -> RuleExplanation:
+    """The rule of this code.
+
+    Raises:
+        KeyError: no rule has it.
+    """
+    rule = RULES[code]
+    return RuleExplanation(
+        code=rule.code, name=rule.name, group=GROUPS[rule.code[:3]], summary=rule.summary, why=rule.why,
+        severity=rule.severity.value, default=rule.default, fixable=rule.fixable, suppressible=rule.suppressible,
+    )  # fmt: skip

@@ -40,6 +40,7 @@ COMMANDS = (
     Command("size", HOW_MANY),
     Command("compare", HOW_MANY),
     Command("explain", HOW_MANY),
+    Command("check", TRUST),
     Command("list", LISTS),
     Command("schema", LISTS),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -18,9 +19,11 @@ from kvcalc.cli.common import (
     warn,
 )
 
+_RULE_CODE = re.compile(r"kv\d{3}", re.IGNORECASE)
+
 
 def explain(
-    subject: Annotated[str, typer.Argument(metavar="MODEL|KIND|FORMAT", help="What to explain.")],
+    subject: Annotated[str, typer.Argument(metavar="MODEL|KIND|FORMAT|CODE", help="What to explain.")],
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
     kv_cache_dtype: DtypeOption = "bf16",
@@ -38,6 +41,9 @@ def explain(
     from kvcalc.render.explanations import format_document, kind_document, model_document
     from kvcalc.spec.catalog import find_model
 
+    if _RULE_CODE.fullmatch(subject):
+        _explain_rule(subject, output)
+        return
     if subject in KINDS:
         emit("kind", explain_kind(subject), kind_document, output)
         return
@@ -55,3 +61,11 @@ def explain(
     )
     warn(*warnings)
     emit("explanation", explain_model(spec, workload), model_document, output)
+
+
+def _explain_rule(code: str, output: Output) -> None:
+    """A rule of `kvcalc check`."""
+    from kvcalc.checks.table import explain_rule, parse_codes
+    from kvcalc.render.rules import rule_document
+
+    emit("rule", explain_rule(parse_codes([code])[0]), rule_document, output)

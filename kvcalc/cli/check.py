@@ -1,0 +1,118 @@
+"""kvcalc check"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvcalc.render.findings import FORMATS
+
+if TYPE_CHECKING:
+    from kvcalc.checks.engine import CheckReport
+
+FindingsFormat = StrEnum("FindingsFormat", {name.upper(): name for name in FORMATS})
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+"""Where a GitHub job's step may append Markdown."""
+
+
+def check(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH|-]...", help="Files and folders; default: this folder.")
+    ] = None,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", metavar="CODES", help="Only these: KV201, KV3, ALL.")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what is safe, then check.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change, and change nothing.")] = False,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="FILE|DIR", help="config.json to compare geometry with.")
+    ] = None,
+    output_format: Annotated[
+        FindingsFormat, typer.Option("--output-format", "--output", "-o", help="How to print findings.")
+    ] = FindingsFormat.FULL,  # type: ignore[attr-defined]
+    output_file: Annotated[
+        str | None, typer.Option("--output-file", metavar="FILE", help="Write the findings there.")
+    ] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Pass over named files that are no specs.")
+    ] = False,
+    stdin_filename: Annotated[
+        str, typer.Option("--stdin-filename", metavar="FILE", help="What to call standard input.")
+    ] = "<stdin>",
+    config: Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings to use.")] = None,
+    isolated: Annotated[bool, typer.Option("--isolated", help="Ignore all settings files.")] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")] = False,
+) -> None:
+    """Lint model and hardware specs: figures, sources, drift, byte budgets.
+
+    Exit 1 where anything beyond a remark was found. `kvcalc explain KV201` explains a code.
+
+    Example: kvcalc check model_specs --output-format github
+    """
+    from kvcalc.checks.engine import check as run_checks
+    from kvcalc.checks.fixing import changes, write
+    from kvcalc.checks.settings import Settings, find_settings, merged, read_settings
+    from kvcalc.checks.subject import World
+    from kvcalc.checks.table import parse_codes
+
+    paths = paths or ["."]
+    for path in paths:
+        _refuse_missing(path, "PATH")
+    chosen, ignored = parse_codes(merged(select or ())), parse_codes(merged(ignore or ()))
+    if isolated:
+        settings = Settings()
+    else:
+        settings = read_settings(Path(config)) if config else find_settings(Path.cwd())
+    if against is not None:
+        _refuse_missing(against, "--against")
+    world = World(against=against or settings.against)
+    if fix or diff:
+        made = list(changes(paths, settings=settings, select=chosen, ignore=ignored, world=world))
+        if diff:
+            sys.stdout.write("".join(change.diff for change in made))
+            raise typer.Exit(1 if made and not exit_zero else 0)
+        for change in made:
+            write(change)
+            print(f"{change.path}: {change.fixes} repaired", file=sys.stderr)
+    report = run_checks(
+        paths, settings=settings, select=chosen, ignore=ignored, world=world, skip_unknown=skip_unknown,
+        stdin_name=stdin_filename,
+    )  # fmt: skip
+    _show(report, output_format.value, output_file)
+    if report.failed and not exit_zero:
+        raise typer.Exit(1)
+
+
+def _refuse_missing(path: str, what: str) -> None:
+    """A path that leads nowhere is a mistake of the command line, not of a file."""
+    from kvcalc.problems import usage_error
+
+    if path != "-" and not os.path.lexists(path):
+        raise usage_error(f"{what} {path[:200]!r}: no such file or folder", help="paths are files or folders, or -")
+
+
+def _show(report: CheckReport, form: str, file: str | None) -> None:
+    from kvcalc.render.findings import renderer
+
+    text = renderer(form)(report)
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        from kvcalc.files import write_whole
+        from kvcalc.render.findings.text import verdict
+
+        write_whole(file, text.encode("utf-8", "backslashreplace"))
+        print(verdict(report), file=sys.stderr)
+    summary = os.environ.get(SUMMARY_VARIABLE)
+    if summary:
+        try:
+            with open(summary, "a", encoding="utf-8", errors="backslashreplace") as out:
+                out.write(renderer("markdown")(report) + "\n")
+        except OSError as error:
+            print(f"warning: {SUMMARY_VARIABLE}: {error.strerror or error}", file=sys.stderr)
