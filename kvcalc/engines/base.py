@@ -20,6 +20,7 @@ from kvcalc.formats import TOKEN_ROLES, Role, ceil_div
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import LayerEntry, ModelSpec, write_out
 from kvcalc.streams import Sharding, Stream
+from kvcalc.weights.sharding import even_stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,19 +230,6 @@ def stage_of_layers(layers: tuple[LayerStreams, ...], partition: tuple[int, ...]
     return tuple(len(partition) - 1 if layer.draft else stages[layer.index] for layer in layers)
 
 
-def vllm_partition(layers: int, stages: int) -> tuple[int, ...]:
-    """Layers of each pipeline stage: what is left over goes to the stages before the last, from behind.
-
-    Source: vLLM 0.33.0 distributed/utils.py get_pp_indices (SGLang 0.5.23 has the same split).
-    """
-    if stages > layers:
-        raise usage_error(f"{layers} layers cannot fill {stages} pipeline stages", help="lower -pp")
-    sizes = [layers // stages] * stages
-    for back in range(2, layers % stages + 2):
-        sizes[-back] += 1
-    return tuple(sizes)
-
-
 def heads_per_rank(stream: Stream, tensor: int, engine: str) -> int:
     """Heads of a stream on one tensor-parallel rank: an even share, or one replica where ranks outnumber them.
 
@@ -310,7 +298,7 @@ def assemble(
 def layer_stages(spec: ModelSpec, layers: tuple[LayerStreams, ...], parallel: Parallel) -> tuple[int, ...]:
     """The pipeline stage of every layer, split as vLLM and SGLang do."""
     main = sum(1 for layer in layers if not layer.draft)
-    return stage_of_layers(layers, vllm_partition(main, parallel.pipeline))
+    return stage_of_layers(layers, even_stages(main, parallel.pipeline))
 
 
 def rows_bytes(stream: Stream, rows: int, formats: FormatChoice, *, heads: int | None = None) -> int:

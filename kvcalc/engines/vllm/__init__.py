@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as CountOf
 from collections.abc import Iterator
 
 from kvcalc.cache_dtypes import FormatChoice
@@ -167,10 +168,11 @@ def _notes(shared: Pool, asked: FormatChoice, stored: FormatChoice) -> Iterator[
         yield f"vLLM stores {stored.name} where {asked.name} is asked for"
     if shared.padding_layers:
         yield f"groups are filled up with {shared.padding_layers} padding layers"
-    for group in shared.groups:
-        page, count = group.first, len(group.pages)
-        size = f"{page.block_size:,} tokens" if page.block_size else "one per request"
-        yield f"group of {count} x {page.keep.value}: block of {size}, pages {group.page_bytes():,} B on a rank"
+    kinds = CountOf((len(g.pages), g.first.keep.value, g.first.block_size, g.page_bytes()) for g in shared.groups)
+    for (layers, keep, block, size), number in kinds.items():
+        tokens = f"blocks of {block:,} tokens" if block else "one block per request"
+        groups = "1 group" if number == 1 else f"{number} groups"
+        yield f"{groups} of {layers} x {keep}: {tokens}, pages of {size:,} B together on a rank"
 
 
 ENGINE = Engine(
