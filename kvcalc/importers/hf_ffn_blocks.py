@@ -73,14 +73,14 @@ def fixed(**fields: Any) -> AttentionReader:
 
 
 def by_flag(
-    *, o: bool = True, qk_norm: str = "none", flag: str = "attention_bias", default: bool = False
+    *, o: bool = True, qk_norm: str = "none", flag: str = "attention_bias", default: bool = False, sinks: bool = False
 ) -> AttentionReader:
     """A switch puts biases on q, k and v, and on o as well where `o`."""
 
     def read(config: Config) -> dict[str, Fields]:
         bias = config.flag(flag, default=default)
         norm = None if qk_norm == "none" else qk_norm
-        return for_kinds(HEADED, attention_bias=bias, o_bias=bias and o, qk_norm=norm)
+        return for_kinds(HEADED, attention_bias=bias, o_bias=bias and o, qk_norm=norm, attention_sinks=sinks)
 
     return read
 
@@ -186,6 +186,11 @@ def leading_dense(config: Config, layout: Layout, moe: Fields) -> Blocks:
     if first is None:
         config.missing("first_k_dense_replace", "mlp_layer_types")
     return after_dense(config, layout, moe, first, config.optional("moe_layer_freq") or 1)
+
+
+def extra(name: str, *shape: int, **more: Any) -> Fields:
+    """An entry of `extra_weights`."""
+    return {"name": name, "shape": list(shape), **more}
 
 
 def mtp_copies(config: Config, layout: Layout) -> Fields:

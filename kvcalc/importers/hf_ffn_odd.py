@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.hf_ffn_blocks import (
     HEADED,
@@ -14,15 +12,11 @@ from kvcalc.importers.hf_ffn_blocks import (
     after_dense,
     dense_entry,
     everywhere,
+    extra,
     for_kinds,
     moe_entry,
     placed,
 )
-
-
-def extra(name: str, *shape: int, **more: Any) -> Fields:
-    return {"name": name, "shape": list(shape), **more}
-
 
 # GPT-2, OPT, BLOOM, Falcon, MPT, DBRX
 
@@ -104,101 +98,6 @@ def seed_attention(config: Config) -> dict[str, Fields]:
         attention_bias=config.flag("attention_bias", default=True),
         o_bias=config.flag("attention_out_bias"),
     )
-
-
-# Gemma-3n and Gemma-4
-
-
-def gemma3n(config: Config, layout: Layout) -> Blocks:
-    """One width, or one per layer."""
-    value = config.raw("intermediate_size")
-    if not isinstance(value, list):
-        return everywhere("dense", dense_entry(config.size("intermediate_size", default=True)), layout)
-    widths = config.sizes("intermediate_size", length=len(layout.layers), least=1) or []
-    names = {width: f"dense_{width}" if len(set(widths)) > 1 else "dense" for width in widths}
-    return Blocks(
-        ffn={name: dense_entry(width) for width, name in names.items()},
-        layers=[names[width] for width in widths],
-    )
-
-
-def gemma3n_attention(config: Config) -> dict[str, Fields]:
-    """Checkpoints keep k and v projections of layers that share another's cache; nothing uses them."""
-    bias = config.flag("attention_bias")
-    fields = for_kinds(HEADED, attention_bias=bias, o_bias=bias, qk_norm="head")
-    return {**fields, "shared": {"kv_proj": True}}
-
-
-def per_layer_embeddings(config: Config, layout: Layout) -> list[Fields]:
-    """A second embedding with a slice for each layer (PLE), and what feeds it in."""
-    hidden, layers = config.size("hidden_size"), len(layout.layers)
-    width = config.optional("hidden_size_per_layer_input", least=0)
-    if width is None:
-        width = config.class_default("hidden_size_per_layer_input") or 0
-    if not width:
-        return []
-    rows = config.size("vocab_size_per_layer_input", default=True)
-    return [
-        extra("embed_tokens_per_layer", rows, layers * width, component="embedding"),
-        extra("per_layer_model_projection", layers * width, hidden),
-        extra("per_layer_projection_norm", width, component="norm"),
-        extra("per_layer_input_gate", width, hidden, per_layer=True),
-        extra("per_layer_projection", hidden, width, per_layer=True),
-        extra("post_per_layer_input_norm", hidden, per_layer=True, component="norm"),
-    ]
-
-
-def gemma3n_model(config: Config, layout: Layout) -> Fields:
-    """AltUp: `altup_num_inputs` streams with projections between them. LAuReL: a low-rank path beside attention."""
-    hidden, rank = config.size("hidden_size"), config.size("laurel_rank", default=True)
-    streams = config.size("altup_num_inputs", default=True)
-    altup = [
-        extra("altup_projections", hidden, hidden, count=streams - 1),
-        extra("altup_unembed_projections", hidden, hidden, count=streams - 1),
-        extra("altup.correct_output_scale", hidden, per_layer=True),
-        extra("altup.correction_coefs", streams, streams, per_layer=True),
-        extra("altup.prediction_coefs", streams * streams, streams, per_layer=True),
-        extra("altup.modality_router", streams, hidden, per_layer=True),
-        extra("altup.router_norm", hidden, per_layer=True, component="norm"),
-    ]
-    laurel = [
-        extra("laurel.linear_left", rank, hidden, per_layer=True),
-        extra("laurel.linear_right", hidden, rank, per_layer=True),
-        extra("laurel.post_laurel_norm", hidden, per_layer=True, component="norm"),
-    ]
-    streams_only = [weight for weight in altup if weight.get("count", 1)]
-    return {
-        "norms_per_layer": 4,
-        "extra_weights": [*per_layer_embeddings(config, layout), *streams_only, *laurel],
-    }
-
-
-def gemma4(config: Config, layout: Layout) -> Blocks:
-    """A dense block in every layer; with enable_moe_block the experts stand beside it."""
-    width = config.size("intermediate_size")
-    ffn = {"dense": dense_entry(width)}
-    layers: list[LayerNames] = ["dense"] * len(layout.layers)
-    if config.flag("use_double_wide_mlp"):
-        shared = config.optional("num_kv_shared_layers", least=0) or 0
-        ffn["dense_wide"] = dense_entry(2 * width)
-        layers[len(layers) - shared :] = ["dense_wide"] * shared
-    if config.flag("enable_moe_block"):
-        ffn["moe"] = moe_entry(config, router_scales=True)
-        layers = [(name, "moe") if isinstance(name, str) else name for name in layers]
-    return Blocks(ffn=ffn, layers=layers)
-
-
-def gemma4_attention(config: Config) -> dict[str, Fields]:
-    bias = config.flag("attention_bias")
-    fields = for_kinds(HEADED, attention_bias=bias, o_bias=bias, qk_norm="head")
-    if config.flag("attention_k_eq_v"):
-        fields["full"]["v_proj"] = False
-    return fields
-
-
-def gemma4_model(config: Config, layout: Layout) -> Fields:
-    norms = 7 if config.flag("enable_moe_block") else 4
-    return {"norms_per_layer": norms, "extra_weights": per_layer_embeddings(config, layout)}
 
 
 # DeepSeek-V4
@@ -297,14 +196,16 @@ def hunyuan_large(config: Config, layout: Layout) -> Blocks:
             else _same(config, "moe_intermediate_size")
         ),
         "n_shared_experts": (
-            _same(config, "num_shared_expert") if config.flag("use_mixed_mlp_moe", default=True) else 0
+            _same(config, "num_shared_expert", 1) if config.flag("use_mixed_mlp_moe", default=True) else 0
         ),
     }
     first = config.optional("moe_layer_num_skipped", least=0) or 0
     return after_dense(config, layout, moe, first)
 
 
-def _same(config: Config, key: str) -> int:
+def _same(config: Config, key: str, default: int | None = None) -> int:
+    if config.raw(key) is None and default is not None:
+        return default
     if not isinstance(config.raw(key), list):
         return config.size(key)
     values = config.sizes(key, least=1) or []
@@ -430,12 +331,18 @@ def t5(config: Config, layout: Layout) -> Blocks:
 
 def t5_model(config: Config, layout: Layout) -> Fields:
     """Encoder and decoder each learn one bias per bucket of relative position and head, in their first layer."""
+    return relative_bias(config, 2)
+
+
+def umt5_model(config: Config, layout: Layout) -> Fields:
+    """T5's biases of relative position, in every layer."""
+    return relative_bias(config, layout.encoder_layers + len(layout.layers))
+
+
+def relative_bias(config: Config, count: int) -> Fields:
     buckets = config.optional("relative_attention_num_buckets") or 32
-    return {
-        "extra_weights": [
-            extra("relative_attention_bias", buckets, config.size("num_heads"), count=2, component="attention")
-        ]
-    }
+    weight = extra("relative_attention_bias", buckets, config.size("num_heads"), count=count, component="attention")
+    return {"extra_weights": [weight]}
 
 
 def whisper_model(config: Config, layout: Layout) -> Fields:
