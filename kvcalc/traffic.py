@@ -17,7 +17,7 @@ from kvcalc.spec.model import LayerGroup, ModelSpec, layer_groups
 from kvcalc.steps import DECODE, PREFILL, Convention, Phase, Read, Work
 from kvcalc.streams import Encoder, Sharding, Stream
 from kvcalc.tensors import Component
-from kvcalc.weight_traffic import ONE_RANK, UNIFORM_ROUTING, Shards, WeightTraffic, weight_traffic
+from kvcalc.weight_traffic import ONE_RANK, UNIFORM_ROUTING, Shards, WeightTraffic, step_weights
 from kvcalc.weights.ledger import WeightScheme, weight_scheme
 
 
@@ -144,16 +144,25 @@ def group_work(group: LayerGroup, phase: Phase, convention: Convention) -> tuple
     return tuple(work for work in found if phase == "decode" or not work.decode_only)
 
 
-def written(group: LayerGroup, phase: Phase, workload: Workload, shards: Shards) -> Fraction:
-    """Bytes that one layer writes for one sequence: a step's mean growth, or all that a prefill leaves."""
+def kept_bytes(group: LayerGroup, tokens: IntLike, workload: Workload, shards: Shards) -> IntLike:
+    """Bytes that one layer keeps of one sequence of `tokens` tokens on one rank."""
+    total = tokens * 0
+    for stream in group.cache_group().logical_streams:
+        heads = shards.units(stream.heads, stream.sharding is Sharding.HEADS, grows=stream.extent.grows)
+        rows = shards.rows(stream.extent.rows(tokens, workload.encoder_len), stream)
+        total = total + bytes_of(stream.format(workload.formats).bits(rows, heads, stream.width))
+    return total
+
+
+def written(group: LayerGroup, workload: Workload, shards: Shards) -> Fraction:
+    """Bytes that one layer writes for one sequence in a decode step: the mean growth, and the states again."""
     total = Fraction(0)
     for stream in group.cache_group().logical_streams:
         grows = stream.extent.grows
         heads = shards.units(stream.heads, stream.sharding is Sharding.HEADS, grows=grows)
         stored = stream.format(workload.formats)
-        if phase == "prefill" or stream.role in STATE_ROLES:
-            rows = shards.rows(stream.extent.rows(workload.seq_len, workload.encoder_len), stream)
-            total += bytes_of(stored.bits(rows, heads, stream.width))
+        if stream.role in STATE_ROLES:
+            total += bytes_of(stored.bits(stream.extent.rows(workload.seq_len, 0), heads, stream.width))
         elif not isinstance(stream.extent, Encoder):
             start, step = stored.saturation, stored.period(heads, stream.width)
             more = stored.bits(start + step, heads, stream.width) - stored.bits(start, heads, stream.width)
@@ -185,7 +194,8 @@ def traffic(
         for group in layer_groups(spec)
         if group.attention
     )
-    weights = weight_traffic(spec, phase, workload.batch_size, workload.seq_len, stored, shards)
+    new_tokens = 1 if phase == "decode" else workload.seq_len
+    weights = step_weights(spec, phase, stored, shards).at(workload.batch_size, new_tokens)
 
     def part(name: str) -> int:
         return sum(
@@ -256,6 +266,9 @@ def _group_traffic(
         for work in group_work(group, phase, convention)
     )
     times = rank_batch * group.count
+    wrote = (
+        written(group, workload, shards) if phase == "decode" else Fraction(kept_bytes(group, tokens, workload, shards))
+    )
     return GroupTraffic(
         names=group.names,
         label=group.label,
@@ -263,6 +276,6 @@ def _group_traffic(
         streams=streams,
         work=work,
         read_bytes=times * sum(stream.read_bytes for stream in streams),
-        written_bytes=times * written(group, phase, workload, shards),
+        written_bytes=times * wrote,
         flops=times * sum(each.flops for each in work),
     )

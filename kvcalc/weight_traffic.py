@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
@@ -13,6 +13,7 @@ from kvcalc.spec.model import ModelSpec
 from kvcalc.steps import Phase
 from kvcalc.streams import Stream
 from kvcalc.tensors import Component, Tensor
+from kvcalc.weights.formats import WeightFormat
 from kvcalc.weights.inventory import inventory
 from kvcalc.weights.ledger import WeightScheme
 from kvcalc.weights.sharding import WeightSharding
@@ -90,40 +91,74 @@ def _multiplies(tensor: Tensor) -> bool:
     return tensor.quantizable or (len(tensor.shape) == 2 and tensor.component in (Component.ROUTER, Component.HEAD))
 
 
-def weight_traffic(
-    spec: ModelSpec, phase: Phase, batch_size: int, seq_len: int, scheme: WeightScheme, shards: Shards = ONE_RANK
-) -> tuple[WeightTraffic, ...]:
-    """What a step of `batch_size` sequences reads of the weights, and its GEMMs: one new token each, or a prompt's all.
+@dataclass(slots=True)
+class _Sum:
+    """The weights of one component in one format, summed over layers, on one rank."""
+
+    read: int = 0
+    """Read whole by every step."""
+    flops_per_token: int = 0
+    """Per token whose layers this rank computes."""
+    flops_per_sequence: int = 0
+    rows: list[tuple[WeightFormat, tuple[int, ...], int]] = field(default_factory=list)
+    """Embeddings, of which only the tokens' rows are read: (format, shape, how many)."""
+    routed: list[tuple[int, int, int]] = field(default_factory=list)
+    """Experts: (chosen, of how many, bytes of all that the rank holds)."""
+    routed_flops: Fraction = Fraction(0)
+    """Per token of all ranks: the mean share that falls on this rank's experts."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepWeights:
+    """A model's weights, ready to be asked what steps of any size read of them on one rank.
 
     Of the embedding only the tokens' rows are read; a tied head reads it whole. Logits are computed for one token
-    per sequence. The weights of an encoder, and of extra prediction layers, are left out.
-    Nothing where the spec describes the cache alone.
+    per sequence. The weights of an encoder, and of extra prediction layers, are left out. Empty where the spec
+    describes the cache alone.
     """
-    new_tokens = 1 if phase == "decode" else seq_len
-    found: dict[tuple[str, str], list[int]] = {}
-    everyone = batch_size * new_tokens
-    local = ceil_div(batch_size, shards.weights.data) * new_tokens
-    sharding = shards.weights
+
+    sums: Mapping[tuple[str, str], _Sum]
+    data: int
+    """Replicas that share the batch."""
+
+    def at(self, batch_size: int, new_tokens: int = 1) -> tuple[WeightTraffic, ...]:
+        """A step of `batch_size` sequences (of all replicas) with `new_tokens` new tokens each."""
+        sequences = ceil_div(batch_size, self.data)
+        tokens, everyone = sequences * new_tokens, batch_size * new_tokens
+        found: list[WeightTraffic] = []
+        for (part, name), each in self.sums.items():
+            read = each.read
+            for stored, shape, count in each.rows:
+                read += count * stored.bytes((min(tokens, shape[0]), *shape[1:]))
+            for chosen, experts, size in each.routed:
+                read += ceil(size * distinct_share(chosen, experts, everyone))
+            flops = each.flops_per_token * tokens + each.flops_per_sequence * sequences
+            flops += ceil(each.routed_flops * everyone)
+            found.append(WeightTraffic(component=part, format=name, read_bytes=read, flops=flops))
+        return tuple(found)
+
+
+def step_weights(spec: ModelSpec, phase: Phase, scheme: WeightScheme, shards: Shards = ONE_RANK) -> StepWeights:
+    """The weights that a step reads, on the fullest rank."""
+    sums: dict[tuple[str, str], _Sum] = {}
     for tensor, layers in _working(spec, phase):
-        held = sharding.local(tensor)
-        stored = scheme.format(tensor)
-        row = found.setdefault((tensor.component.value, stored.name), [0, 0])
-        tokens = local // new_tokens if tensor.component is Component.HEAD else local
+        held, stored = shards.weights.local(tensor), scheme.format(tensor)
+        into = sums.setdefault((tensor.component.value, stored.name), _Sum())
         if tensor.component is Component.EMBEDDING:
-            vocabulary = held.shape[0]
-            row[0] += layers * stored.bytes((min(tokens, vocabulary), *held.shape[1:]))
-        elif tensor.active_copies is not None:
-            share = distinct_share(tensor.active_copies, tensor.copies, everyone)
-            row[0] += layers * ceil(stored.bytes(held.shape) * held.copies * share)
-            each = Fraction(tensor.active_copies * held.copies, tensor.copies)
-            row[1] += layers * ceil(2 * held.size * each * everyone) if _multiplies(tensor) else 0
+            into.rows.append((stored, held.shape, layers * held.copies))
+            continue
+        size = layers * stored.bytes(held.shape) * held.copies
+        flops = layers * 2 * held.params if _multiplies(tensor) else 0
+        if tensor.active_copies is not None:
+            into.routed.append((tensor.active_copies, tensor.copies, size))
+            into.routed_flops += Fraction(flops * tensor.active_copies, tensor.copies)
+            continue
+        into.read += size
+        if tensor.component is Component.HEAD:
+            into.flops_per_sequence += flops
         else:
-            row[0] += layers * stored.bytes(held.shape) * held.copies
-            row[1] += layers * 2 * held.params * tokens if _multiplies(tensor) else 0
-    return tuple(
-        WeightTraffic(component=part, format=name, read_bytes=read, flops=flops)
-        for (part, name), (read, flops) in found.items()
-    )
+            into.flops_per_token += flops
+    return StepWeights(sums=sums, data=shards.weights.data)
 
 
 def _working(spec: ModelSpec, phase: Phase) -> Iterator[tuple[Tensor, int]]:

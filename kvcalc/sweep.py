@@ -1,0 +1,281 @@
+"""The same formulas over a grid of batch sizes and lengths, in NumPy.
+
+Every figure of a decode step is batch x (something of the length) + (something of the batch), so a plane of millions
+of points is two short vectors and an outer product. Integers stay exact: where an int64 could overflow, the same
+formulas run on Python integers instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvcalc.cache_dtypes import BF16, FormatChoice
+from kvcalc.footprint import Workload
+from kvcalc.formats import ceil_div
+from kvcalc.problems import usage_error
+from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
+from kvcalc.spec.hardware import HardwareSpec
+from kvcalc.spec.model import LayerGroup, ModelSpec, layer_groups
+from kvcalc.steps import DECODE, Convention
+from kvcalc.traffic import group_reads, group_work, kept_bytes, read_bytes, work_flops, written
+from kvcalc.units import parse_count
+from kvcalc.weight_traffic import ONE_RANK, Shards, WeightTraffic, step_weights
+from kvcalc.weights.ledger import WeightScheme, weight_bytes_per_stage, weight_scheme
+
+Ints = NDArray[Any]
+"""int64, or Python integers where those could overflow."""
+Floats = NDArray[np.float64]
+
+INT64_SAFE = 2**59
+"""Bytes below it leave room for the bits (x 8) and the sums that formats calculate with on the way."""
+MAX_AXIS = 1_000_000
+MAX_POINTS = 10**9
+BLOCK_POINTS = 2**20
+"""Points that are expanded at once: the memory of a sweep does not grow with its grid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some batch sizes (rows) by all lengths (columns)."""
+
+    batches: Ints
+    cache_bytes: Ints
+    """Kept on one rank."""
+    read_bytes: Ints
+    """Of the caches in one decode step, on one rank."""
+    flops: Ints
+    """Of attention and GEMMs on one rank."""
+    seconds: Floats | None
+    """Time bound of the step; None without a GPU."""
+    fits: NDArray[np.bool_] | None
+    """Cache and weights within the memory of one GPU; None without a GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One model in one format on one GPU: what each length costs per sequence, and each batch besides."""
+
+    model: str
+    gpu: str | None
+    kv_cache_dtype: str
+    shards: str
+    batches: Ints
+    lengths: Ints
+    rank_batches: Ints
+    kept: Ints
+    """Bytes of one sequence, per length."""
+    read: Ints
+    flops: Ints
+    attention_s: Floats | None
+    """Time bound of one sequence's attention, per length."""
+    weight_read: Ints
+    """Per batch size."""
+    gemm_flops: Ints
+    gemm_s: Floats | None
+    weight_bytes: int | None
+    memory_bytes: int | None
+    """Of one GPU, times the share that may be used."""
+    calibration: str | None
+
+    @property
+    def points(self) -> int:
+        return len(self.batches) * len(self.lengths)
+
+    def block(self, start: int, stop: int) -> Block:
+        """The points of batch sizes start..stop."""
+        ranks = self.rank_batches[start:stop]
+        kept = np.multiply.outer(ranks, self.kept)
+        seconds = fits = None
+        if self.attention_s is not None and self.gemm_s is not None:
+            seconds = np.multiply.outer(ranks.astype(np.float64), self.attention_s)
+            seconds += self.gemm_s[start:stop, None]
+        if self.memory_bytes is not None:
+            fits = (kept <= self.memory_bytes - (self.weight_bytes or 0)).astype(np.bool_)
+        return Block(
+            batches=self.batches[start:stop],
+            cache_bytes=kept,
+            read_bytes=np.multiply.outer(ranks, self.read),
+            flops=np.multiply.outer(ranks, self.flops) + self.gemm_flops[start:stop, None],
+            seconds=seconds,
+            fits=fits,
+        )
+
+    def blocks(self) -> Iterator[Block]:
+        """All points, a bounded number at a time."""
+        rows = max(1, BLOCK_POINTS // len(self.lengths))
+        for start in range(0, len(self.batches), rows):
+            yield self.block(start, start + rows)
+
+
+def plane(
+    spec: ModelSpec,
+    batches: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    hardware: HardwareSpec | None = None,
+    formats: FormatChoice = BF16,
+    encoder_len: int = 0,
+    convention: Convention = DECODE,
+    attention_dtype: str = "bf16",
+    scheme: WeightScheme | None = None,
+    shards: Shards = ONE_RANK,
+    memory_share: Fraction = Fraction(1),
+    calibration: Calibration | None = None,
+) -> Plane:
+    """Decode steps of every batch size with every length.
+
+    Raises:
+        KvcalcError: an empty or too large axis, or a stream that cannot be stored in the chosen format.
+    """
+    _check_axes(batches, lengths)
+    stored = scheme or weight_scheme(spec)
+    limits = ceilings(hardware, calibration) if hardware else None
+    workload = Workload(batch_size=1, seq_len=1, encoder_len=encoder_len, formats=formats)
+    ranks = [ceil_div(batch, shards.weights.data) for batch in batches]
+    weights_of = step_weights(spec, "decode", stored, shards)
+    weights = [weights_of.at(batch) for batch in batches]
+    gemm_flops = [sum(part.flops for part in parts) for parts in weights]
+    per_length = _PerLength(layer_groups(spec), workload, convention, shards)
+    tokens = _tokens(per_length, lengths, max(ranks), max(gemm_flops))
+    exact = tokens.dtype != np.int64
+
+    def ints(values: Sequence[int]) -> Ints:
+        return np.array(values, dtype=object if exact else np.int64)
+
+    return Plane(
+        model=spec.name,
+        gpu=hardware.name if hardware else None,
+        kv_cache_dtype=formats.name,
+        shards=shards.name,
+        batches=ints(batches),
+        lengths=tokens,
+        rank_batches=ints(ranks),
+        kept=per_length.kept(tokens),
+        read=per_length.read(tokens),
+        flops=per_length.flops(tokens),
+        attention_s=per_length.seconds(tokens, limits, attention_dtype) if limits else None,
+        weight_read=_array([sum(part.read_bytes for part in parts) for parts in weights]),
+        gemm_flops=ints(gemm_flops),
+        gemm_s=_gemm_seconds(weights, limits) if limits else None,
+        weight_bytes=_rank_weights(spec, stored, shards) if weights[0] else None,
+        memory_bytes=int(hardware.memory.plan_bytes * memory_share) if hardware else None,
+        calibration=limits.calibration if limits else None,
+    )
+
+
+def _check_axes(batches: Sequence[int], lengths: Sequence[int]) -> None:
+    for name, axis in (("batch sizes", batches), ("lengths", lengths)):
+        if not 1 <= len(axis) <= MAX_AXIS:
+            raise usage_error(f"{len(axis):,} {name}: a sweep takes 1 to {MAX_AXIS:,} of each")
+        if min(axis) < 1:
+            raise usage_error(f"{name} must be at least 1, got {min(axis)}")
+    if len(batches) * len(lengths) > MAX_POINTS:
+        raise usage_error(f"{len(batches) * len(lengths):,} points: a sweep takes at most {MAX_POINTS:,}")
+
+
+def _tokens(per_length: _PerLength, lengths: Sequence[int], batch: int, gemm_flops: int) -> Ints:
+    """The lengths as int64 or, where a figure of the grid could pass 2^59, as Python integers.
+
+    The same formulas on floats tell how large the figures become.
+    """
+    rough = np.array(lengths, dtype=np.float64)
+    largest = max(
+        float(np.max(figure)) for figure in (per_length.kept(rough), per_length.read(rough), per_length.flops(rough))
+    )
+    safe = largest * batch + gemm_flops < INT64_SAFE and max(lengths) < INT64_SAFE and batch < INT64_SAFE
+    return np.array(lengths, dtype=np.int64 if safe else object)
+
+
+def _array(values: Sequence[int]) -> Ints:
+    return np.array(values, dtype=np.int64 if max(values) < INT64_SAFE else object)
+
+
+@dataclass(frozen=True, slots=True)
+class _PerLength:
+    """Figures of one sequence on one rank, all layers, for an array of lengths."""
+
+    groups: tuple[LayerGroup, ...]
+    workload: Workload
+    convention: Convention
+    shards: Shards
+
+    def kept(self, tokens: Ints) -> Ints:
+        parts = (group.count * kept_bytes(group, tokens, self.workload, self.shards) for group in self.groups)
+        return sum(parts, tokens * 0)
+
+    def read(self, tokens: Ints) -> Ints:
+        return sum((read for read, _, _ in self._groups(tokens)), tokens * 0)
+
+    def flops(self, tokens: Ints) -> Ints:
+        return sum((flops for _, _, flops in self._groups(tokens)), tokens * 0)
+
+    def seconds(self, tokens: Ints, limits: Ceilings, dtype: str) -> Floats:
+        rate = limits.compute(dtype)[1]
+        total = np.zeros(len(tokens))
+        for read, wrote, flops in self._groups(tokens):
+            memory_s = (read.astype(np.float64) + wrote) / limits.bytes_per_s
+            total += np.maximum(memory_s, flops.astype(np.float64) / rate)
+        return total
+
+    def _groups(self, tokens: Ints) -> Iterator[tuple[Ints, float, Ints]]:
+        """(read bytes, written bytes, FLOPs) of every layer group."""
+        for group in self.groups:
+            read, flops = tokens * 0, tokens * 0
+            for part in group_reads(group, self.convention):
+                read = read + group.count * read_bytes(part, "decode", tokens, self.workload, self.shards)
+            for work in group_work(group, "decode", self.convention):
+                flops = flops + group.count * work_flops(work, "decode", tokens, self.workload, self.shards)
+            yield read, float(group.count * written(group, self.workload, self.shards)), flops
+
+
+def _gemm_seconds(weights: Sequence[tuple[WeightTraffic, ...]], limits: Ceilings) -> Floats:
+    """Each component at its own limit, one after another."""
+    return np.array(
+        [
+            sum(max(p.read_bytes / limits.bytes_per_s, p.flops / limits.compute(gemm_type(p.format))[1]) for p in parts)
+            for parts in weights
+        ],
+        dtype=np.float64,
+    )
+
+
+def _rank_weights(spec: ModelSpec, scheme: WeightScheme, shards: Shards) -> int:
+    return max(ledger.total for ledger in weight_bytes_per_stage(spec, scheme, shards.weights))
+
+
+def parse_axis(text: str, what: str) -> tuple[int, ...]:
+    """`1:256:*2` (1, 2, 4 ... 256), `1K:8K:+1K` or `1K:8K:1K` (steps), `1,8,64`; parts join by commas.
+
+    Raises:
+        KvcalcError: not such a range, or more than a million values.
+    """
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        ends = part.split(":")
+        if len(ends) > 3:
+            raise usage_error(f"{part[:60]!r} is no range for {what}", help="as in 1:256:*2, 1K:8K:1K or 1,8,64")
+        start = parse_count(ends[0], what)
+        stop = parse_count(ends[1], what) if len(ends) > 1 else start
+        if stop < start:
+            raise usage_error(f"{part[:60]!r} runs backwards", help=f"as in {ends[1]}:{ends[0]}:*2")
+        for value in _steps(start, stop, ends[2].strip() if len(ends) == 3 else "*2", what):
+            found[value] = None
+            if len(found) > MAX_AXIS:
+                raise usage_error(f"{text[:60]!r} gives more than {MAX_AXIS:,} values for {what}")
+    return tuple(sorted(found))
+
+
+def _steps(start: int, stop: int, step: str, what: str) -> Iterator[int]:
+    if step.startswith("*"):
+        factor, value = parse_count(step[1:], f"factor of {what}", minimum=2), start
+        while value <= stop:
+            yield value
+            value *= factor
+    else:
+        yield from range(start, stop + 1, parse_count(step.removeprefix("+"), f"step of {what}"))
