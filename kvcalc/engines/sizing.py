@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.engines.base import Allocation, Budget, Capacity, Engine
-from kvcalc.footprint import Growth, footprint, workload_for
+from kvcalc.footprint import workload_for
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.units import parse_count
@@ -32,11 +32,8 @@ class Memory:
 class EngineSize:
     """One model in one engine."""
 
-    logical_bytes: int
-    """In the formats that were asked for; the allocation counts in those that the engine stores."""
-    growth: Growth
-    """Logical bytes of one sequence."""
     allocation: Allocation
+    """Its logical bytes are in the formats that the engine stores, which may differ from those asked for."""
     budget: Budget | None
     capacity: Capacity | None
 
@@ -72,12 +69,9 @@ def size_in_engine(
             spec, batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len, formats=formats
         )
         warnings += said
-        counted = footprint(spec, workload)
         budget, capacity = _capacity(spec, engine, settings, formats, memory or Memory())
         found.append(
             EngineSize(
-                logical_bytes=counted.logical_bytes,
-                growth=counted.growth,
                 allocation=engine.allocate(spec, workload, settings),
                 budget=budget,
                 capacity=capacity,
