@@ -41,6 +41,7 @@ COMMANDS = (
     Command("compare", HOW_MANY),
     Command("explain", HOW_MANY),
     Command("check", TRUST),
+    Command("diff", TRUST),
     Command("list", LISTS),
     Command("schema", LISTS),
 )

@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvcalc.render.findings import FORMATS
-
 if TYPE_CHECKING:
     from kvcalc.checks.engine import CheckReport
 
-FindingsFormat = StrEnum("FindingsFormat", {name.upper(): name for name in FORMATS})
+
+class FindingsFormat(StrEnum):
+    """The forms of kvcalc.render.findings."""
+
+    FULL = "full"
+    CONCISE = "concise"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    CSV = "csv"
+    GITHUB = "github"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    GITLAB = "gitlab"
+
+
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Where a GitHub job's step may append Markdown."""
 
@@ -35,7 +47,7 @@ def check(
     ] = None,
     output_format: Annotated[
         FindingsFormat, typer.Option("--output-format", "--output", "-o", help="How to print findings.")
-    ] = FindingsFormat.FULL,  # type: ignore[attr-defined]
+    ] = FindingsFormat.FULL,
     output_file: Annotated[
         str | None, typer.Option("--output-file", metavar="FILE", help="Write the findings there.")
     ] = None,
