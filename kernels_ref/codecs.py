@@ -243,4 +243,5 @@ class Kivi:
         coded = self._coded(x.shape[0])
         old = x[:coded]
         turned = group_spread(old.permute(1, 2, 0), self.group).permute(2, 0, 1) if self.along_tokens else group_spread(old, self.group)
-        return torch.cat([turned.view(old.shape), x[coded:].float().abs()])
+        tail = x[coded:].float().abs().clamp_min(torch.finfo(torch.float16).smallest_normal)
+        return torch.cat([turned.view(old.shape), tail])

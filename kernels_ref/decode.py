@@ -84,10 +84,12 @@ class _Partial:
     def join(self) -> None:
         rows, group, width = self.out.shape
         slots, padded = self.part.shape[1:3]
-        step = min(width, 128)
-        combine_kernel[(rows * group, width // step)](
+        power = triton.next_power_of_2(slots)
+        # Many slots mean few rows: then narrow columns give more programs.
+        columns = min(width, 128 if slots <= 16 else 32)
+        combine_kernel[(rows * group, -(-width // columns))](
             self.part, self.lse, self.out, self.shares.row_blocks, self.shares.share, slots,
-            G=group, GP=padded, DV=width, SP=triton.next_power_of_2(slots), BD=step, num_warps=2,
+            G=group, GP=padded, DV=width, SP=power, STEP=min(32, power), BD=columns, num_warps=2,
         )  # fmt: skip
 
 

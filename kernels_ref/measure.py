@@ -13,10 +13,22 @@ from kernels_ref.report import Ceilings
 Run = Callable[[], object]
 
 
-def seconds(run: Run, device: torch.device, *, repeats: int = 15, warm_up: int = 3) -> float:
-    """Median time of one call."""
-    for _ in range(warm_up):
+WARM_UP_S = 0.15
+"""A GPU that has idled takes this long to reach its clocks."""
+
+
+def _warm_up(run: Run, at_least: float) -> None:
+    start = time.perf_counter()
+    run()
+    while time.perf_counter() - start < at_least:
         run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def seconds(run: Run, device: torch.device, *, repeats: int = 15) -> float:
+    """Median time of one call."""
+    _warm_up(run, WARM_UP_S if device.type == "cuda" else 0.0)
     if device.type != "cuda":
         times = []
         for _ in range(repeats):
@@ -34,7 +46,7 @@ def seconds(run: Run, device: torch.device, *, repeats: int = 15, warm_up: int =
     return median(start.elapsed_time(end) for start, end in pairs) * 1e-3
 
 
-def graph_seconds(runs: Sequence[Run], *, repeats: int = 9) -> float:
+def graph_seconds(runs: Sequence[Run], *, repeats: int = 15) -> float:
     """Median time of one call on CUDA, all `runs` (on rotated data) captured in one graph: no launch gaps."""
     for run in runs:
         run()
@@ -43,7 +55,7 @@ def graph_seconds(runs: Sequence[Run], *, repeats: int = 9) -> float:
     with torch.cuda.graph(graph):
         for run in runs:
             run()
-    return seconds(graph.replay, torch.device("cuda"), repeats=repeats, warm_up=2) / len(runs)
+    return seconds(graph.replay, torch.device("cuda"), repeats=repeats) / len(runs)
 
 
 def _read_ceiling(device: torch.device) -> float:
