@@ -88,7 +88,7 @@ TOWERS = (
 def text_config(document: Document) -> Config:
     """The part of a config that describes the language model."""
     outer = Config(document=document, data=document.data, model_type=_word(document.data))
-    outer.harmless("model_type", "architectures", *TOWERS)
+    outer.harmless("model_type", "architectures", "window_size", *TOWERS)
     place = CONTAINERS.get(outer.model_type)
     if place is None:
         return outer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from kvcalc.importers.config import Config, Layout
@@ -25,6 +26,9 @@ def full(config: Config, *, names: Names = STANDARD, mtp: tuple[str, ...] = ()) 
     Args:
         mtp: spellings of the number of extra prediction layers.
     """
+    types = config.words("layer_types")
+    if types is not None and set(types) != {"full_attention"}:
+        config.refuse("layer_types", f"{config.model_type}: layer types other than full_attention are not known here")
     heads = heads_of(config, names)
     extra = config.optional(*mtp, least=0) if mtp else None
     count = layer_count(config, names)
@@ -36,9 +40,6 @@ def no_window(config: Config, *, names: Names = STANDARD, mtp: tuple[str, ...] =
     config.harmless("max_window_layers", "use_sliding_window")
     if window(config) is not None and config.data.get("use_sliding_window") is not False:
         config.refuse("sliding_window", f"{config.model_type}: a sliding window is not known in this family")
-    types = config.words("layer_types")
-    if types is not None and set(types) != {"full_attention"}:
-        config.refuse("layer_types", f"{config.model_type}: layer types other than full_attention are not known here")
     return full(config, names=names, mtp=mtp)
 
 
@@ -100,9 +101,6 @@ def qwen_moe(config: Config) -> Layout:
             "write a spec by hand: `kind: sliding` for the layers that have it",
         )  # fmt: skip
     config.harmless("sliding_window", "max_window_layers")
-    types = config.words("layer_types")
-    if types is not None and set(types) != {"full_attention"}:
-        config.refuse("layer_types", f"{config.model_type}: layer types other than full_attention are not known here")
     return full(config)
 
 
@@ -124,18 +122,26 @@ _MTP = ("num_nextn_predict_layers",)
 DENSE: Mapping[str, Family] = {
     name: Family(read=full, source=hf(name), harmless=frozenset())
     for name in (
-        "apertus", "arcee", "aria_text", "biogpt", "bitnet", "cohere", "diffllama", "ernie4_5", "ernie4_5_moe",
-        "flex_olmo", "gemma", "glm", "glm4", "granite", "granitemoe", "granitemoeshared", "helium", "hyperclovax",
-        "internlm3", "iquestcoder", "jais2", "llama", "nanochat", "nemotron", "olmo", "olmo2", "olmoe", "persimmon",
+        "apertus", "arcee", "aria_text", "biogpt", "bitnet", "cohere", "diffllama",
+        "flex_olmo", "glm", "glm4", "granite", "granitemoe", "granitemoeshared", "helium", "hyperclovax",
+        "internlm3", "iquestcoder", "jais2", "llama", "nanochat", "olmo", "olmo2", "olmoe", "persimmon",
         "phi", "seed_oss", "solar_open", "stablelm", "glm4v_text", "glm4v_moe_text", "glm_ocr_text",
         "emu3_text_model", "deepseek_ocr2_text", "ernie4_5_vl_moe_text", "qwen3_vl_text", "qwen3_vl_moe_text",
         "granite_docling_text", "granite4_vision_text", "hunyuan_vl_text", "qwen3_omni_moe_text",
     )
 } | {
     "hy_v3": Family(read=partial(full, mtp=_MTP), source=hf("hy_v3")),
+    "ernie4_5": Family(read=full, source=hf("ernie4_5"), harmless=frozenset({"compression_ratio"})),
+    "ernie4_5_moe": Family(
+        read=partial(full, mtp=_MTP), source=hf("ernie4_5_moe"), harmless=frozenset({"compression_ratio"})
+    ),
+    "gemma": Family(read=full, source=hf("gemma"), harmless=frozenset({"use_bidirectional_attention"})),
+    "nemotron": Family(
+        read=partial(full, names=replace(STANDARD, head_dim=("head_dim", "kv_channels"))), source=hf("nemotron")
+    ),
     "glm4_moe": Family(read=partial(full, mtp=_MTP), source=hf("glm4_moe")),
     "mixtral": Family(read=every_layer_window, source=hf("mixtral")),
-    "phi3": Family(read=every_layer_window, source=hf("phi3")),
+    "phi3": Family(read=every_layer_window, source=hf("phi3"), harmless=frozenset({"full_attn_mod"})),
     "phimoe": Family(read=every_layer_window, source=hf("phimoe")),
     "phi4_multimodal": Family(read=every_layer_window, source=hf("phi4_multimodal")),
     "phi4mm": Family(read=every_layer_window, source="microsoft/Phi-4-multimodal-instruct configuration_phi4mm.py"),

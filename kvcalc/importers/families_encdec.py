@@ -81,15 +81,28 @@ def mllama(config: Config) -> Layout:
 
 
 ENCDEC: Mapping[str, Family] = {
-    name: Family(read=t5, source=hf(name)) for name in ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+    name: Family(read=t5, source=hf(name)) for name in ("t5", "mt5", "umt5", "switch_transformers")
+} | {
+    "longt5": Family(
+        read=t5, source=hf("longt5"),
+        harmless=frozenset({"encoder_attention_type", "global_block_size", "local_radius"}),
+    ),
 } | {
     name: Family(read=bart, source=hf(folder))
     for name, folder in {
-        "bart": "bart", "bigbird_pegasus": "bigbird_pegasus", "blenderbot": "blenderbot",
+        "bart": "bart", "blenderbot": "blenderbot",
         "blenderbot-small": "blenderbot_small", "m2m_100": "m2m_100", "marian": "marian", "mbart": "mbart",
-        "nllb-moe": "nllb_moe", "pegasus": "pegasus", "pegasus_x": "pegasus_x", "plbart": "plbart",
+        "nllb-moe": "nllb_moe", "pegasus": "pegasus", "plbart": "plbart",
     }.items()
 } | {
+    "bigbird_pegasus": Family(
+        read=bart, source=hf("bigbird_pegasus"),
+        harmless=frozenset({"attention_type", "block_size", "num_random_blocks"})
+    ),
+    "pegasus_x": Family(
+        read=bart, source=hf("pegasus_x"),
+        harmless=frozenset({"num_global_tokens", "block_size", "stagger_local_blocks"})
+    ),
     "led": Family(
         read=partial(bart, context="max_decoder_position_embeddings"), source=hf("led"),
         harmless=frozenset({"attention_window", "max_encoder_position_embeddings"}),

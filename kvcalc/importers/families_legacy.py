@@ -47,6 +47,10 @@ def mqa_switch(config: Config) -> Layout:
     """GPT-BigCode (StarCoder): one KV head with `multi_query`, which the class takes where it is absent."""
     heads = query_heads(config, GPT2)
     kv = 1 if config.flag("multi_query", default=True) else heads
+    if config.optional("num_key_value_heads") not in (None, kv):
+        config.refuse(
+            "num_key_value_heads", f"gpt_bigcode: num_key_value_heads contradicts multi_query, which says {kv}"
+        )
     shape = Heads(heads=heads, kv_heads=kv, head_dim=derived_head_dim(config, heads, GPT2))
     return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, GPT2), names=GPT2)
 
@@ -162,6 +166,10 @@ def hunyuan(config: Config) -> Layout:
     """Hunyuan: with `use_cla`, only every `cla_share_factor`-th layer computes and keeps K and V."""
     names = replace(STANDARD, head_dim=("head_dim", "attention_head_dim"))
     heads, count = heads_of(config, names), layer_count(config)
+    if config.flag("use_mla") if config.has("use_mla") else False:
+        config.refuse("use_mla", "hunyuan: MLA is not known in this family")
+    if config.data.get("use_mla") is False:
+        config.harmless("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     attention = {"full": heads.entry()}
     layers = ["full"] * count
     factor = config.optional("cla_share_factor")
@@ -265,7 +273,7 @@ _MTP = ("num_nextn_predict_layers",)
 
 LEGACY: Mapping[str, Family] = {
     "aquila": Family(read=partial(full, names=OLD_LLAMA), source=_CUSTOM),
-    "arctic": Family(read=full, source="Snowflake/snowflake-arctic-base configuration_arctic.py"),
+    "arctic": Family(read=full, source="Snowflake/snowflake-arctic-base config", harmless=frozenset({"enc_index"})),
     "baichuan": Family(
         read=partial(full, names=replace(MHA, context=("model_max_length", "max_position_embeddings"))),
         source="baichuan-inc/Baichuan2-13B-Base configuration_baichuan.py",
@@ -288,7 +296,9 @@ LEGACY: Mapping[str, Family] = {
     ),
     "falcon": Family(read=falcon, source=hf("falcon")),
     "gpt2": Family(read=partial(full, names=GPT2), source=hf("gpt2")),
-    "gpt_bigcode": Family(read=mqa_switch, source=hf("gpt_bigcode")),
+    "gpt_bigcode": Family(
+        read=mqa_switch, source=hf("gpt_bigcode"), harmless=frozenset({"pad_key_length", "pre_allocate_kv_cache"})
+    ),
     "gpt_neox": Family(read=partial(full, names=MHA), source=hf("gpt_neox")),
     "gpt_neox_japanese": Family(read=partial(full, names=MHA), source=hf("gpt_neox_japanese")),
     "gptj": Family(read=partial(full, names=GPT2), source=hf("gptj")),

@@ -121,7 +121,7 @@ def minimax_text(config: Config) -> Layout:
 
 def lfm2(config: Config) -> Layout:
     """LFM2: attention in the layers of `full_attn_idxs` (or as `layer_types` says), short convolutions elsewhere."""
-    heads, count = heads_of(config), layer_count(config)
+    heads, count = heads_of(config, replace(STANDARD, heads=("num_attention_heads", "num_heads"))), layer_count(config)
     channels = config.size("hidden_size")
     for key in ("conv_dim", "block_dim", "conv_dim_out"):
         if config.optional(key) not in (None, channels):
@@ -161,15 +161,33 @@ def bailing_hybrid(config: Config) -> Layout:
     return layout(config, {"mla": latent(config), "kda": kda}, layers, mtp=mtp, names=names)
 
 
+_LFM2 = frozenset({
+    "block_auto_adjust_ff_dim", "block_ff_dim", "block_ffn_dim_multiplier", "block_mlp_init_scale",
+    "block_multiple_of", "block_norm_eps", "block_out_init_scale", "block_use_swiglu", "block_use_xavier_init",
+    "conv_use_xavier_init",
+})  # fmt: skip
+
 LINEAR_ATTENTION: Mapping[str, Family] = {
-    "bailing_hybrid": Family(read=bailing_hybrid, source=hf("bailing_hybrid")),
+    "bailing_hybrid": Family(
+        read=bailing_hybrid, source=hf("bailing_hybrid"), harmless=frozenset({"kda_lower_bound", "kda_safe_gate"})
+    ),
     "kimi_linear": Family(read=kimi_linear, source=hf("kimi_linear")),
-    "lfm2": Family(read=lfm2, source=hf("lfm2")),
-    "lfm2_moe": Family(read=lfm2, source=hf("lfm2_moe")),
-    "minimax": Family(read=minimax_text, source=hf("minimax")),
+    "lfm2": Family(read=lfm2, source=hf("lfm2"), harmless=_LFM2),
+    "lfm2_moe": Family(read=lfm2, source=hf("lfm2_moe"), harmless=_LFM2),
+    "minimax": Family(
+        read=minimax_text,
+        source=hf("minimax"),
+        harmless=frozenset(f"{kind}_attn_{part}_factor" for kind in ("full", "linear") for part in ("alpha", "beta")),
+    ),
     "minimax_m1": Family(read=minimax_text, source="MiniMaxAI/MiniMax-M1-80k config"),
     "minimax_text_01": Family(read=minimax_text, source="MiniMaxAI/MiniMax-Text-01 config"),
-    "olmo_hybrid": Family(read=olmo_hybrid, source=hf("olmo_hybrid")),
+    "olmo_hybrid": Family(
+        read=olmo_hybrid,
+        source=hf("olmo_hybrid"),
+        harmless=frozenset(
+            ("linear_a_log_min", "linear_a_log_max", "linear_dt_min", "linear_dt_max", "linear_allow_neg_eigval")
+        ),
+    ),
     "qwen3_5_moe_text": Family(read=qwen3_next, source=hf("qwen3_5_moe")),
     "qwen3_5_text": Family(read=qwen3_next, source=hf("qwen3_5")),
     "qwen3_next": Family(read=qwen3_next, source=hf("qwen3_next")),

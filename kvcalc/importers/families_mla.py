@@ -117,9 +117,13 @@ def deepseek_v4(config: Config) -> Layout:
         words = config.words("layer_types", length=count)
         if words is None:
             config.missing("compress_ratios", "layer_types")
-        if set(words) - set(RATIOS) or config.has("compress_rates"):
-            config.refuse("layer_types", "only the layer types of DeepSeek-V4 with their usual rates are read")
-        ratios = [RATIOS[word] for word in words]
+        rates = dict(RATIOS)
+        stated = config.section("compress_rates")
+        if stated is not None:
+            rates |= {key: stated.size(key) for key in stated.data}
+        if set(words) - set(rates):
+            config.refuse("layer_types", "only the layer types of DeepSeek-V4 are read")
+        ratios = [rates[word] for word in words]
     else:
         config.harmless("layer_types")
     if len(ratios) not in (count, count + extra):

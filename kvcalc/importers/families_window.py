@@ -24,6 +24,7 @@ from kvcalc.importers.shapes import (
 )
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+KV = "num_key_value_heads"
 WORDS = {FULL: "full", SLIDING: "sliding"}
 _MTP = ("num_nextn_predict_layers",)
 
@@ -110,13 +111,10 @@ def gemma4(config: Config) -> Layout:
     """
     if config.raw("use_bidirectional_attention") == "all":
         config.refuse("use_bidirectional_attention", "a bidirectional encoder keeps no KV cache")
-    if config.has("per_layer_config"):
-        config.refuse("per_layer_config", "gemma4: overrides per layer are not read")
     heads = query_heads(config)
-    width = config.optional("global_head_dim")
+    width, own = _global_overrides(config)
     if width is None:
         width = int(config.assume("global_head_dim", 512, "class default of gemma4_text (transformers 5.23.0)"))
-    own = config.optional("num_global_key_value_heads")
     # transformers reads num_global_key_value_heads only where attention_k_eq_v is true.
     k_eq_v = config.flag("attention_k_eq_v", default=None if own is not None else False)
     if own is None and k_eq_v:
@@ -128,6 +126,28 @@ def gemma4(config: Config) -> Layout:
         return [*every(6, count, last=FULL, others=SLIDING)[:-1], FULL]
 
     return _shared_tail(config, types, wide)
+
+
+def _global_overrides(config: Config) -> tuple[int | None, int | None]:
+    """Width and KV heads of full layers: from their own keys, or as transformers 5 writes them."""
+    width, own = config.optional("global_head_dim"), config.optional("num_global_key_value_heads")
+    overrides = config.section("per_layer_config")
+    if overrides is None:
+        return width, own
+    types = config.words("layer_types") or []
+    full = {str(index) for index, word in enumerate(types) if word == FULL}
+    # transformers 5 writes the layer as a word, padded: "05".
+    if not types or {str(key).lstrip("0") or "0" for key in overrides.data} != full:
+        config.refuse("per_layer_config", "gemma4: overrides of layers other than the full ones are not read")
+    overrides.harmless(*overrides.data)
+    each = list(overrides.data.values())
+    if any(one != each[0] for one in each) or not isinstance(each[0], dict) or set(each[0]) - {"head_dim", KV}:
+        config.refuse(
+            "per_layer_config", "gemma4: only one head_dim and num_key_value_heads for all full layers is read"
+        )
+    stated = overrides.section(next(iter(overrides.data)))
+    assert stated is not None
+    return stated.size("head_dim"), stated.optional(KV)
 
 
 def _shared_tail(config: Config, default: Any, full_entry: Mapping[str, Any]) -> Layout:
@@ -161,6 +181,7 @@ def llama4(config: Config) -> Layout:
     if chunk is not None:
         attention["chunked"] = heads.entry("chunked", attention_chunk_size=chunk)
         words["chunked_attention"] = "chunked"
+    config.harmless("no_rope_layers", "no_rope_layer_interval")
     return layout(config, attention, typed_layers(config, count, words, lambda: _llama4_types(config, count, words)))
 
 
@@ -224,6 +245,7 @@ def gpt_neo(config: Config) -> Layout:
     heads = config.size("num_heads", "num_attention_heads")
     count = config.size("num_layers", "num_hidden_layers")
     shape = Heads(heads=heads, kv_heads=heads, head_dim=derived_head_dim(config, heads))
+    config.harmless("attention_types")
     layers = config.words("attention_layers", length=count) or _gpt_neo_types(config, count)
     size = config.optional("window_size")
     if size is None:
