@@ -69,6 +69,11 @@ BY_HAND = [
     ("turboquant_4bit_nc", K, 1, 1, 128, 66), ("turboquant_4bit_nc", V, 1, 1, 128, 68),
     ("turboquant_k3v4_nc", K, 1, 1, 128, 50), ("turboquant_k3v4_nc", V, 1, 1, 128, 68),
     ("turboquant_3bit_nc", K, 1, 1, 128, 50), ("turboquant_3bit_nc", V, 1, 1, 128, 52),
+    # vLLM 0.33 ops/rocm_octave.py: 4-bit rotary and 3-bit other codes, an fp16 scale per 64 of K and one for V
+    # (120 B a slot of k3v3 at d = 128: 118 and the engine's padding to 8)
+    ("octave_k3v3", K, 1, 1, 128, 64 + 4), ("octave_k3v3", V, 1, 1, 128, 48 + 2),
+    ("octave_k3v4-r64", K, 1, 1, 128, 32 + 24 + 4), ("octave_k3v4-r64", V, 1, 1, 128, 64 + 2),
+    ("octave_k3v3_compact", K, 1, 1, 128, 48 + 2),
     # LMDeploy 0.18: int8 d + 4 B, int4 d/2 + 4 B; turbo K d/2 + 4, V d/4 + 2
     ("lmdeploy_int8", K, 63, 3, 80, 63 * 3 * (80 + 4)),
     ("lmdeploy_int4", V, 63, 3, 80, 63 * 3 * (40 + 4)),

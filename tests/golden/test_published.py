@@ -77,7 +77,7 @@ def test_qwen_72b_is_not_ten_kilobytes_per_token() -> None:
 
 # --- the same figures where the whole reference collection is at hand
 
-REFERENCE = Path(os.environ.get("KVCALC_REFERENCE") or HERE.parents[2].parent / "shared" / "reference")
+REFERENCE = Path(os.environ.get("KVCALC_REFERENCE") or HERE.parents[2] / "shared" / "reference")
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no reference collection (KVCALC_REFERENCE)")
 
 
