@@ -18,17 +18,16 @@ pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+DEFAULTS = """
+afmoe apertus arcee bloom codegen cohere cohere2 cwm deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon falcon_h1
+falcon_mamba flex_olmo gemma gemma2 glm glm4 glm4_moe_lite gpt_neox gpt_oss gptj granite granite_swa granitemoe
+granitemoe_swa granitemoehybrid helium jais2 jamba lfm2 llama mamba mamba2 minimax_m2 ministral3 mistral mistral4
+mixtral mpt nanochat nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe opt phi phi3 phimoe qwen2 qwen2_5_vl qwen2_moe
+qwen3 qwen3_5 qwen3_5_moe qwen3_moe qwen3_next qwen3_vl qwen3_vl_moe seed_oss smollm3 stablelm starcoder2 vaultgemma
+youtu
+"""
 FAMILIES: dict[str, dict[str, Any]] = {
-    name: {}
-    for name in (
-        "afmoe apertus arcee bloom codegen cohere cohere2 cwm deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon"
-        " falcon_h1 falcon_mamba flex_olmo gemma gemma2 glm glm4 glm4_moe_lite gpt_neox gpt_oss gptj granite"
-        " granite_swa granitemoe granitemoe_swa granitemoehybrid helium jais2 jamba lfm2 llama mamba mamba2 minimax_m2"
-        " ministral3 mistral mistral4 mixtral mpt nanochat nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe opt phi phi3"
-        " phimoe qwen2 qwen2_5_vl qwen2_moe qwen3 qwen3_5 qwen3_5_moe qwen3_moe qwen3_next qwen3_vl qwen3_vl_moe"
-        " seed_oss smollm3 stablelm starcoder2 vaultgemma youtu"
-    ).split()
-} | {
+    **{name: {} for name in DEFAULTS.split()},
     "glm4_moe": {"head_dim": 128},
     "hunyuan_v1_dense": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8},
