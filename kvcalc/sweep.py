@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -279,3 +280,84 @@ def _steps(start: int, stop: int, step: str, what: str) -> Iterator[int]:
             value *= factor
     else:
         yield from range(start, stop + 1, parse_count(step.removeprefix("+"), f"step of {what}"))
+
+
+def parse_share(text: str) -> Fraction:
+    """`0.9`: a share of the whole, exactly.
+
+    Raises:
+        KvcalcError: no number above 0 and up to 1.
+    """
+    try:
+        share = Fraction(text.strip()) if len(text) <= 20 else Fraction(0)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if not 0 < share <= 1:
+        raise usage_error(f"{text[:40]!r} is no share above 0 and up to 1", help="as in 0.9")
+    return share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepReport:
+    """One plane for every model, format, GPU and layout."""
+
+    planes: tuple[Plane, ...]
+    assumptions: tuple[str, ...]
+
+    @property
+    def points(self) -> int:
+        return sum(each.points for each in self.planes)
+
+
+def sweep(
+    specs: Sequence[ModelSpec],
+    batches: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    gpus: Sequence[HardwareSpec] = (),
+    formats: Sequence[FormatChoice] = (BF16,),
+    shards: Sequence[Shards] = (ONE_RANK,),
+    encoder_len: int = 0,
+    convention: Convention | None = None,
+    weight_dtype: str | None = None,
+    memory_share: Fraction = Fraction(1),
+    calibration: Calibration | None = None,
+) -> SweepReport:
+    """A plane for each combination of model, GPU, format and layout.
+
+    Raises:
+        KvcalcError: an empty or too large grid, or a stream that cannot be stored in a chosen format.
+    """
+    machines: Sequence[HardwareSpec | None] = gpus or (None,)
+    combinations = list(product(specs, machines, formats, shards))
+    total = len(combinations) * len(batches) * len(lengths)
+    if total > MAX_POINTS:
+        raise usage_error(f"{total:,} points: a sweep takes at most {MAX_POINTS:,}")
+    planes = tuple(
+        plane(
+            spec,
+            batches,
+            lengths,
+            hardware=machine,
+            formats=choice,
+            encoder_len=encoder_len,
+            convention=convention or DECODE,
+            scheme=weight_scheme(spec, weight_dtype),
+            shards=layout,
+            memory_share=memory_share,
+            calibration=calibration,
+        )
+        for spec, machine, choice, layout in combinations
+    )
+    return SweepReport(planes=planes, assumptions=tuple(_assumptions(planes, convention or DECODE, memory_share)))
+
+
+def _assumptions(planes: tuple[Plane, ...], convention: Convention, memory_share: Fraction) -> Iterator[str]:
+    yield f"kernels: {convention.name}; components of a step run one after another"
+    if any(each.gpu for each in planes):
+        yield planes[0].calibration or "published peaks: times are bounds, never predictions"
+        yield f"fits: one rank's cache and weights within {float(memory_share):g} of its GPU's memory"
+    if any(each.shards for each in planes):
+        yield "figures of one rank, without communication between ranks"
+    if any(each.weight_bytes is None for each in planes):
+        yield "weights: a spec describes the cache alone, so they are left out"

@@ -40,8 +40,12 @@ COMMANDS = (
     Command("size", HOW_MANY),
     Command("compare", HOW_MANY),
     Command("explain", HOW_MANY),
+    Command("tiers", HOW_FAST),
+    Command("roofline", HOW_FAST),
+    Command("sweep", HOW_FAST),
     Command("check", TRUST),
     Command("diff", TRUST),
+    Command("verify", TRUST),
     Command("list", LISTS),
     Command("schema", LISTS),
 )

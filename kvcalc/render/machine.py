@@ -40,11 +40,11 @@ def render_csv(document: Document) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([f"{c.name} [{c.unit}]" if c.unit else c.name for c in table.columns])
-    writer.writerows([[_bare(value) for value in row] for row in table.rows])
+    writer.writerows([[bare(value) for value in row] for row in table.rows])
     return out.getvalue()
 
 
-def _bare(value: Cell) -> str:
+def bare(value: Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,0 +1,98 @@
+"""kvcalc roofline"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from kvcalc.cli.common import (
+    BatchOption,
+    DtypeOption,
+    EncoderLenOption,
+    Output,
+    OutputOption,
+    SeqLenOption,
+    emit,
+    parsed_count,
+    warn,
+)
+from kvcalc.cli.speed import (
+    CalibrationOption,
+    ContextOption,
+    ConventionOption,
+    DataOption,
+    ExpertOption,
+    GpuOption,
+    PlotOption,
+    TensorOption,
+    WeightDtypeOption,
+    calibration_of,
+    convention_of,
+    shards_of,
+)
+
+
+class Which(StrEnum):
+    DECODE = "decode"
+    PREFILL = "prefill"
+
+
+def roofline(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalogue name, hub id, spec file or -.")],
+    gpu: GpuOption,
+    batch_size: BatchOption = "1",
+    seq_len: SeqLenOption = None,
+    kv_cache_dtype: DtypeOption = "bf16",
+    encoder_len: EncoderLenOption = None,
+    phase: Annotated[Which, typer.Option("--phase", help="One decode step, or the prefill of the batch.")] = (
+        Which.DECODE
+    ),
+    convention: ConventionOption = None,
+    compute_dtype: Annotated[
+        str, typer.Option("--compute-dtype", metavar="TYPE", help="Operands of attention: bf16, fp8, ...")
+    ] = "bf16",
+    weight_dtype: WeightDtypeOption = None,
+    tensor_parallel_size: TensorOption = "1",
+    data_parallel_size: DataOption = "1",
+    enable_expert_parallel: ExpertOption = False,
+    decode_context_parallel_size: ContextOption = "1",
+    calibration: CalibrationOption = None,
+    plot: PlotOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Memory or arithmetic: what each part of a step moves and computes, and which of the two binds it.
+
+    Example: kvcalc roofline deepseek-v3 --gpu h200 -b 64 -s 8K
+    """
+    from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.render.roofline import roofline_document
+    from kvcalc.roofline import roofline as model_roofline
+    from kvcalc.spec.catalog import find_model
+    from kvcalc.spec.hardware_catalog import find_hardware
+    from kvcalc.weights.ledger import weight_scheme
+
+    spec = find_model(model)
+    report = model_roofline(
+        spec,
+        find_hardware(gpu),
+        batch_size=parsed_count(batch_size, "--batch-size") or 1,
+        seq_len=parsed_count(seq_len, "--seq-len"),
+        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
+        formats=parse_kv_cache_dtype(kv_cache_dtype),
+        phase="decode" if phase is Which.DECODE else "prefill",
+        convention=convention_of(convention),
+        attention_dtype=compute_dtype,
+        scheme=weight_scheme(spec, weight_dtype),
+        shards=shards_of(
+            tensor_parallel_size, data_parallel_size, enable_expert_parallel, decode_context_parallel_size
+        ),
+        calibration=calibration_of(calibration),
+    )
+    warn(*report.warnings)
+    if plot:
+        from kvcalc.render.plot import plot_roofline
+
+        plot_roofline(report, plot)
+    emit("roofline", report, roofline_document, output)

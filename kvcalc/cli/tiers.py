@@ -1,0 +1,81 @@
+"""kvcalc tiers"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kvcalc.cli.common import (
+    BatchOption,
+    DtypeOption,
+    EncoderLenOption,
+    Output,
+    OutputOption,
+    SeqLenOption,
+    emit,
+    parsed_count,
+    warn,
+)
+from kvcalc.cli.speed import (
+    CalibrationOption,
+    ConventionOption,
+    GpuOption,
+    PlotOption,
+    WeightDtypeOption,
+    calibration_of,
+    convention_of,
+)
+
+
+def tiers(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalogue name, hub id, spec file or -.")],
+    gpu: GpuOption,
+    batch_size: BatchOption = "1",
+    seq_len: SeqLenOption = None,
+    kv_cache_dtype: DtypeOption = "bf16",
+    encoder_len: EncoderLenOption = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", metavar="RATE", help="Read rate of local storage, as in 7GB/s.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="RATE", help="Read rate of a remote pool, as in 50GB/s.")
+    ] = None,
+    weight_dtype: WeightDtypeOption = None,
+    convention: ConventionOption = None,
+    calibration: CalibrationOption = None,
+    plot: PlotOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """SRAM, caches, memory, links, DRAM: what each holds of the cache and how fast a step reads from it.
+
+    Example: kvcalc tiers qwen-72b --gpu a100-40gb -b 8 -s 32K --storage 7GB/s
+    """
+    from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.render.tiers import tiers_document
+    from kvcalc.spec.catalog import find_model
+    from kvcalc.spec.hardware_catalog import find_hardware
+    from kvcalc.tiers import tiers as model_tiers
+    from kvcalc.units import parse_byte_rate
+    from kvcalc.weights.ledger import weight_scheme
+
+    spec = find_model(model)
+    report = model_tiers(
+        spec,
+        find_hardware(gpu),
+        batch_size=parsed_count(batch_size, "--batch-size") or 1,
+        seq_len=parsed_count(seq_len, "--seq-len"),
+        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
+        formats=parse_kv_cache_dtype(kv_cache_dtype),
+        convention=convention_of(convention),
+        scheme=weight_scheme(spec, weight_dtype),
+        storage_bytes_per_s=parse_byte_rate(storage) if storage else None,
+        pool_bytes_per_s=parse_byte_rate(pool) if pool else None,
+        calibration=calibration_of(calibration),
+    )
+    warn(*report.warnings)
+    if plot:
+        from kvcalc.render.plot import plot_tiers
+
+        plot_tiers(report, plot)
+    emit("tiers", report, tiers_document, output)
