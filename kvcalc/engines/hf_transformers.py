@@ -37,7 +37,8 @@ from kvcalc.streams import Stream, Strided, Window
 NAME, VERSION = "transformers", "5.23.0"
 FORMATS = ("bf16", "fp16", "fp32")
 
-Moment = Literal["kept", "decoding", "after_prefill"]
+Moment = Literal["kept", "decoding", "after_prefill", "highest"]
+"""`highest`: the most that is stored while decoding at any length so far (buffers fill up and empty again)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +90,17 @@ def _size(
     if isinstance(stream.extent, Strided) or (not isinstance(stream.extent, Window) and not stream.extent.grows):
         return rows(stream.extent.rows(tokens, workload.encoder_len))
     if settings.cache == "quantized":
-        return _quantised(stream, tokens, settings, heads)
+        full_tail = tokens - (tokens - (settings.prompt_len or tokens) + 1) % settings.residual_length
+        lengths = (
+            (tokens, full_tail) if moment == "highest" and full_tail > (settings.prompt_len or tokens) else (tokens,)
+        )
+        return max(_quantised(stream, length, settings, heads) for length in lengths)
     if settings.cache == "static":
         limit = settings.max_cache_len or workload.seq_len
         return rows(min(limit, stream.extent.size) if isinstance(stream.extent, Window) else limit)
     if isinstance(stream.extent, Window):
-        kept = {"kept": stream.extent.size - 1, "decoding": stream.extent.size, "after_prefill": tokens}[moment]
-        return _copies(part) * rows(min(tokens, kept))
+        most = {"kept": stream.extent.size - 1, "after_prefill": tokens}.get(moment, stream.extent.size)
+        return _copies(part) * rows(min(tokens, most))
     return rows(tokens)
 
 
@@ -103,7 +108,7 @@ def _buffer(stream: Stream, part: Sequence[Stream], tokens: int, formats: Format
     """Inputs of the compressor that wait for a full stride, and the previous stride where strides overlap."""
     stride = next(s.extent.stride for s in part if isinstance(s.extent, Strided))
     overlaps = stream.extent.rows(2 * stride, 0) > stride
-    waiting = tokens if moment == "after_prefill" else tokens % stride
+    waiting = {"after_prefill": tokens, "highest": min(tokens, stride - 1)}.get(moment, tokens % stride)
     size = rows_bytes(stream, waiting, formats)
     if overlaps and tokens >= stride:
         size += rows_bytes(replace(stream, width=stream.width // 2), stride, formats)
@@ -137,7 +142,7 @@ def _cause(stream: Stream, settings: Settings) -> str:
     if settings.cache == "static":
         return "allocated up to max_cache_len"
     if settings.cache == "quantized":
-        return "windows kept in full"
+        return "windows kept in full" if isinstance(stream.extent, Window) else "tail before it is quantised"
     return "a latent stored as keys and as values"
 
 
@@ -160,8 +165,8 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
             for stream in part:
                 logical = _logical(stream, workload, stored, settings)
                 heads = heads_per_rank(stream, parallel.tensor, NAME)
-                size = _size(stream, part, workload.seq_len, workload, stored, settings, "decoding")
-                rank = _size(stream, part, workload.seq_len, workload, stored, settings, "decoding", heads)
+                size = _size(stream, part, workload.seq_len, workload, stored, settings, "highest")
+                rank = _size(stream, part, workload.seq_len, workload, stored, settings, "highest", heads)
                 shares.append(
                     Share(
                         stage=stage,

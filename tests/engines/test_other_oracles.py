@@ -247,7 +247,7 @@ def test_transformers_quantised_caches(case: Case) -> None:
     spec, tokens = uniform(case["geometry"], 1), case["seq_len"]
     assert hf_transformers.allocate(spec, work(tokens), settings).allocated_bytes == case["expect_bytes"]
     decoded = hf_transformers.allocate(spec, work(tokens + case["decode_steps"]), settings)
-    assert decoded.allocated_bytes == case["expect_bytes_after_decode"]
+    assert decoded.figures[0].bytes == decoded.logical_bytes == case["expect_bytes_after_decode"]
 
 
 # --- llama.cpp
