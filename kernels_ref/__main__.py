@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 from kernels_ref.verify import verify
+from kernels_ref.view import verify_document
 from kvcalc.render.machine import render_json
+from kvcalc.render.text import render_markdown
 
 
 def main() -> int:
@@ -16,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels_ref", description=__doc__)
     parser.add_argument("models", nargs="*", help="models whose caches are allocated whole; default: all shipped")
     parser.add_argument("--json", type=Path, help="write the report here (default: standard output)")
+    parser.add_argument("--markdown", type=Path, help="write the tables here")
     parser.add_argument("--device", help="cuda or cpu")
     parser.add_argument("--quick", action="store_true", help="leave out timing")
     parser.add_argument("--seed", type=int, default=0)
@@ -34,6 +37,8 @@ def main() -> int:
         options.json.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
+    if options.markdown:
+        options.markdown.write_text(render_markdown(verify_document(report)), encoding="utf-8")
     for line in report.disagreements:
         print(f"disagrees: {line}", file=sys.stderr)
     return 1 if report.disagreements else 0

@@ -78,10 +78,13 @@ class Plain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainInteger:
-    """N-bit elements without metadata: one step for the whole stream, which is a weight and not cache."""
+    """N-bit elements without metadata: one step for the whole stream (here for -8 to 8), a weight and not cache."""
 
     bits: int
-    step: float = 0.05
+
+    @property
+    def step(self) -> float:
+        return 16.0 / (1 << self.bits)
 
     @property
     def bound(self) -> float:
