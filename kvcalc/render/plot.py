@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvcalc.files import write_whole
@@ -93,11 +94,9 @@ def tiers_figure(report: TiersReport) -> Figure:
     sizes = [float(line.capacity_bytes or 0) for line in lines]
     held = ["not bounded" if line.capacity_bytes is None else format_bytes(line.capacity_bytes) for line in lines]
     _ladder(holds, sizes, held, COLOURS[2])
-    holds.axvline(
-        report.cache_bytes, color=COLOURS[1], linestyle="--", label=f"this cache: {format_bytes(report.cache_bytes)}"
-    )
+    holds.axvline(report.cache_bytes, color=COLOURS[1], linestyle="--")
+    holds.set_title(f"dashed: this cache, {format_bytes(report.cache_bytes)}", fontsize=9, color=COLOURS[1])
     holds.set_xlabel("holds [B]")
-    holds.legend(loc="upper right", fontsize=8)
     many = "1 sequence" if report.batch_size == 1 else f"{report.batch_size:,} sequences"
     figure.suptitle(
         f"{report.model} on {report.gpu}: {many} x {report.seq_len:,} tokens, {report.kv_cache_dtype}"
@@ -114,7 +113,8 @@ def _ladder(axes: Axes, values: list[float], texts: list[str], colour: str) -> N
     axes.set_xlim(low, high)
     axes.barh(range(len(values)), [max(value, low) for value in values], color=colour, height=0.6)
     for place, (value, text) in enumerate(zip(values, texts, strict=True)):
-        axes.text(max(value, low) * 1.25, place, text, va="center", fontsize=8)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        axes.text(max(value, low) * 1.25, place, text, va="center", fontsize=8, bbox=box)
     axes.grid(axis="x", which="major", alpha=0.3)
     axes.set_axisbelow(True)
 
@@ -135,7 +135,7 @@ def roofline_figure(report: RooflineReport) -> Figure:
     axes.plot([], [], " ", label=f"memory: {format_rate(report.bytes_per_s, 'B/s')}")
     for index, each in enumerate(sorted(shown, key=lambda p: -p.seconds)[:MOST_LINES]):
         axes.plot(
-            [each.intensity or 0.0], [each.flops / each.seconds], linestyle="none", markersize=9,
+            [each.intensity or 0.0], [each.flops / each.seconds], linestyle="none", markersize=max(6, 14 - 2 * index),
             marker=MARKERS[index % len(MARKERS)], color=COLOURS[index % 7], markeredgecolor="black",
             label=_point_text(each),
         )  # fmt: skip
@@ -212,7 +212,9 @@ def _plane_figure(plane: Plane) -> Figure:
     lengths = [float(plane.lengths.tolist()[index]) for index in columns]
     batches = [float(plane.batches.tolist()[index]) for index in rows]
     grid = np.maximum(np.array(values), 1e-12)
-    mesh = axes.pcolormesh(lengths, batches, grid, norm=LogNorm(), cmap="cividis", shading="nearest", rasterized=True)
+    mesh = axes.pcolormesh(
+        _edges(lengths), _edges(batches), grid, norm=LogNorm(), cmap="cividis", shading="flat", rasterized=True
+    )
     figure.colorbar(mesh, ax=axes, label=label)
     if whole[0].fits is not None:
         fits = np.array([block.fits[0, columns] for block in whole if block.fits is not None])
@@ -228,17 +230,22 @@ def _plane_figure(plane: Plane) -> Figure:
 
 
 def _frontier(axes: Axes, lengths: list[float], batches: list[float], fits: Any) -> None:
-    """A staircase above the largest batch that fits each length."""
+    """A staircase above the largest batch that fits each length; at the bottom where none does."""
     if fits.all() or not fits.any():
         said = "every point fits" if fits.all() else "no point fits"
         axes.plot([], [], " ", label=said)
     else:
-        step = (batches[1] / batches[0]) ** 0.5
-        tops = [max((b for b, ok in zip(batches, column, strict=True) if ok), default=0.0) for column in fits.T]
-        edges = [top * step if top else batches[0] / step for top in tops]
-        axes.step(lengths, edges, where="mid", color="white", linewidth=4)
-        axes.step(lengths, edges, where="mid", color=COLOURS[1], linewidth=2, label="fits below this line")
+        across, up = _edges(lengths), _edges(batches)
+        tops = [up[int(column.sum())] for column in fits.T]
+        axes.stairs(tops, across, baseline=None, color="white", linewidth=4)
+        axes.stairs(tops, across, baseline=None, color=COLOURS[1], linewidth=2, label="fits below this line")
     axes.legend(loc="upper right", fontsize=8)
+
+
+def _edges(values: list[float]) -> list[float]:
+    """Borders of the cells around logarithmically placed values."""
+    inner = [(a * b) ** 0.5 for a, b in pairwise(values)]
+    return [values[0] ** 2 / inner[0], *inner, values[-1] ** 2 / inner[-1]]
 
 
 def _some(count: int, most: int) -> list[int]:
