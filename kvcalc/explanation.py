@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from kvcalc.attention import KINDS
-from kvcalc.cache_dtypes import CacheDtype
 from kvcalc.footprint import Footprint, GroupBytes, StreamBytes, Workload, footprint
+from kvcalc.formats import CacheDtype
 from kvcalc.spec.model import ModelSpec
 
 

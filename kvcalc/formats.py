@@ -9,10 +9,13 @@ byte once, never per element.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from math import gcd
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from kvcalc.problems import usage_error
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -217,3 +220,45 @@ class ResidualFormat:
 
     def misfit(self, width: int) -> str | None:
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheDtype:
+    """A name for `--kv-cache-dtype`, and the format that each role (and width) of stream gets by it."""
+
+    name: str
+    default: Format | None
+    summary: str
+    source: str
+    variants: tuple[tuple[Role, int | None, Format], ...] = ()
+    """(role, width or None for any, format): the first match wins over the default."""
+
+    def format(self, role: Role, width: int) -> Format:
+        """The format for a stream of this role and width.
+
+        Raises:
+            KvcalcError: the stream cannot be stored in this dtype.
+        """
+        for wanted_role, wanted_width, candidate in self.variants:
+            if wanted_role == role and wanted_width in (None, width):
+                return _fitting(candidate, width)
+        if self.default is None:
+            roles = " and ".join(sorted({str(r) for r, _, _ in self.variants}))
+            raise usage_error(
+                f"{self.name} does not store {role} rows of {width} elements (only {roles})",
+                help=f"give the {role} stream its own format, as in {role}=bf16",
+            )
+        return _fitting(self.default, width)
+
+    def formats(self) -> Iterator[Format]:
+        """Every format this name can stand for."""
+        if self.default is not None:
+            yield self.default
+        yield from (candidate for _, _, candidate in self.variants)
+
+
+def _fitting(candidate: Format, width: int) -> Format:
+    misfit = candidate.misfit(width)
+    if misfit:
+        raise usage_error(misfit, help="choose another --kv-cache-dtype for this stream; see `kvcalc list formats`")
+    return candidate
