@@ -45,7 +45,11 @@ def commit_of(revision: str) -> str:
     """The full hash of a commit that `revision` names."""
     if revision.startswith("-"):
         raise usage_error(f"{revision[:60]!r} is no revision")
-    found = _git("rev-parse", "--verify", "--end-of-options", f"{revision or 'HEAD'}^{{commit}}")
+    _git("rev-parse", "--git-dir")  # says so where there is no repository
+    try:
+        found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision or 'HEAD'}^{{commit}}")
+    except KvcalcError:
+        raise usage_error(f"no revision {revision[:60]!r} here", help="a branch, tag or commit of this clone") from None
     return found.decode("ascii").strip()
 
 

@@ -60,12 +60,19 @@ class Selection:
         self._extra = settings.extend_select
         self._ignored = (*settings.ignore, *ignore)
         self._settings = settings
+        self._known: dict[tuple[str, tuple[str, ...]], bool] = {}
 
     def wants(self, rule: Rule[Any], path: str | None = None) -> bool:
         """Whether this rule's findings are reported (in this file)."""
+        more = () if path is None else self._settings.ignored_for(path)
+        key = (rule.code, more)
+        if key not in self._known:
+            self._known[key] = self._decide(rule, (*self._ignored, *more))
+        return self._known[key]
+
+    def _decide(self, rule: Rule[Any], ignored: tuple[str, ...]) -> bool:
         if not rule.suppressible:
             return True
-        ignored = self._ignored if path is None else (*self._ignored, *self._settings.ignored_for(path))
         chosen = (*self._chosen, *self._extra) if self._chosen else (*(("KV",) if rule.default else ()), *self._extra)
         return _longest(rule.code, chosen) > _longest(rule.code, ignored)
 

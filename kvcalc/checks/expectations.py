@@ -3,147 +3,186 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from kvcalc.cache_dtypes import parse_kv_cache_dtype
+from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
 from kvcalc.checks.rule import Hit, Rule
 from kvcalc.checks.subject import ModelFile
-from kvcalc.footprint import Footprint, footprint, workload_for
-from kvcalc.formats import STATE_ROLES, Role
-from kvcalc.layout import CacheLayout
+from kvcalc.footprint import Workload, sequence_bytes, workload_for
+from kvcalc.formats import STATE_ROLES, TOKEN_ROLES, Role
 from kvcalc.problems import KvcalcError, Severity
 from kvcalc.spec.model import Expectation
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """A figure of ours, and how it comes about."""
-
-    value: Fraction
-    formula: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.value.numerator:,}" if self.value.denominator == 1 else f"{float(self.value):,}"
+from kvcalc.streams import Stream
+from kvcalc.tensors import Component
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """One word of `quantity:`; `of_workload` where batch size and lengths matter."""
 
-    compute: Callable[[ModelFile, Expectation], Computed]
+    compute: Callable[[ModelFile, Expectation], Fraction]
+    explain: Callable[[ModelFile, Expectation], str]
+    """Our figure with its numbers put in."""
     unit: str
     of_workload: bool
 
 
-def _footprint(file: ModelFile, expected: Expectation, *, any_length: bool = False) -> Footprint:
-    """Our figures for the expectation's workload.
+def _workload(file: ModelFile, expected: Expectation) -> Workload:
+    """The expectation's workload.
 
     Raises:
         KvcalcError: unknown format, or no length is known.
     """
-    length = expected.seq_len
-    if length is None and any_length:
-        length = file.spec.max_position_embeddings or 1
-    workload, _ = workload_for(
+    return workload_for(
         file.layout,
         batch_size=expected.batch_size,
-        seq_len=length,
+        seq_len=expected.seq_len,
         encoder_len=expected.encoder_len,
         formats=parse_kv_cache_dtype(expected.kv_cache_dtype),
-    )
-    return footprint(file.layout, workload)
+    )[0]
 
 
-def _per_token(layout: CacheLayout, expected: Expectation, index: bool) -> Computed:
-    """Slope of the token caches, beyond every window: sum over layers and growing streams of bytes of a row."""
-    formats = parse_kv_cache_dtype(expected.kv_cache_dtype)
-    total, terms = Fraction(0), []
-    for group in layout.groups:
-        for stream in group.logical_streams:
-            if stream.role in STATE_ROLES or not stream.extent.grows or (stream.role is Role.INDEX) is not index:
-                continue
-            stored = stream.format(formats)
-            # Whole periods beyond saturation: the slope is exact there.
-            period = stream.extent.period * stored.period(stream.heads, stream.width)
-            start = -(-stored.saturation * stream.extent.period // period) * period
-            step = stream.bytes(start + period, formats) - stream.bytes(start, formats)
-            slope = Fraction(step, period)
-            total += group.count * slope
-            each = f"{slope.numerator:,}" if slope.denominator == 1 else f"{slope.numerator:,}/{slope.denominator:,}"
-            terms.append(f"{group.count} layers x {each} B ({stream.name} {stream.heads} x {stream.width})")
-    return Computed(total, " + ".join(terms) or "no stream grows")
-
-
-def _elements_per_token(file: ModelFile, expected: Expectation) -> Computed:
-    total, terms = Fraction(0), []
+def _streams(file: ModelFile, roles: frozenset[Role]) -> Iterator[tuple[int, Stream]]:
+    """(layers, stream) of the streams with these roles."""
     for group in file.layout.groups:
         for stream in group.logical_streams:
-            if stream.role in STATE_ROLES or not stream.extent.grows or stream.role is Role.INDEX:
-                continue
-            total += Fraction(group.count * stream.heads * stream.width, stream.extent.period)
-            per = f" / {stream.extent.period}" if stream.extent.period > 1 else ""
-            terms.append(f"{group.count} layers x {stream.heads} x {stream.width}{per} ({stream.name})")
-    return Computed(total, " + ".join(terms) or "no stream grows")
+            if stream.role in roles:
+                yield group.count, stream
 
 
-def _bytes(pick: Callable[[Footprint], int], keep: Callable[[str], bool]) -> Callable[..., Computed]:
-    state_roles = {role.value for role in STATE_ROLES}
-
-    def compute(file: ModelFile, expected: Expectation) -> Computed:
-        counted = _footprint(file, expected, any_length=not keep("key"))
-        terms = []
-        for part in counted.groups:
-            per_layer = sum(s.bytes for s in part.streams if keep("state" if s.role in state_roles else "key"))
-            if per_layer:
-                terms.append(f"{len(part.layers)} x {per_layer:,}")
-        where = f"batch {counted.batch_size:,} x ({' + '.join(terms) or '0'}) at {counted.seq_len:,} tokens"
-        return Computed(Fraction(pick(counted)), where)
-
-    return compute
+def _slope(stream: Stream, formats: FormatChoice) -> Fraction:
+    """Bytes that one more token adds to a layer's stream, over whole periods beyond saturation: exact there."""
+    stored = stream.format(formats)
+    period = stream.extent.period * stored.period(stream.heads, stream.width)
+    start = -(-stored.saturation * stream.extent.period // period) * period
+    return Fraction(stream.bytes(start + period, formats) - stream.bytes(start, formats), period)
 
 
-def _params(active: bool) -> Callable[[ModelFile, Expectation], Computed]:
-    def compute(file: ModelFile, expected: Expectation) -> Computed:
+def _per_token(roles: frozenset[Role]) -> Quantity:
+    """Sum over layers and growing streams of the bytes of a row."""
+
+    def terms(file: ModelFile, expected: Expectation) -> Iterator[tuple[int, Fraction, Stream]]:
+        formats = parse_kv_cache_dtype(expected.kv_cache_dtype)
+        for layers, stream in _streams(file, roles):
+            if stream.extent.grows:
+                yield layers, _slope(stream, formats), stream
+
+    def explain(file: ModelFile, expected: Expectation) -> str:
+        shown = [
+            f"{n} layers x {_text(each)} B ({s.name} {s.heads} x {s.width})" for n, each, s in terms(file, expected)
+        ]
+        return " + ".join(shown) or "no stream grows"
+
+    def compute(file: ModelFile, expected: Expectation) -> Fraction:
+        return sum((n * each for n, each, _ in terms(file, expected)), Fraction(0))
+
+    return Quantity(compute, explain, "B", of_workload=False)
+
+
+def _elements_per_token() -> Quantity:
+    def terms(file: ModelFile) -> Iterator[tuple[int, Stream]]:
+        return ((layers, s) for layers, s in _streams(file, KV_ROLES) if s.extent.grows)
+
+    def explain(file: ModelFile, expected: Expectation) -> str:
+        shown = [
+            f"{n} layers x {s.heads} x {s.width}{f' / {s.extent.period}' if s.extent.period > 1 else ''} ({s.name})"
+            for n, s in terms(file)
+        ]
+        return " + ".join(shown) or "no stream grows"
+
+    def compute(file: ModelFile, expected: Expectation) -> Fraction:
+        return sum((Fraction(n * s.heads * s.width, s.extent.period) for n, s in terms(file)), Fraction(0))
+
+    return Quantity(compute, explain, "elements", of_workload=False)
+
+
+def _bytes(roles: frozenset[Role], *, any_length: bool = False) -> Quantity:
+    """Logical bytes of a workload; states are the same at any length."""
+
+    def workload(file: ModelFile, expected: Expectation) -> Workload:
+        known = not any_length or expected.seq_len is not None or file.layout.context is not None
+        return _workload(file, expected if known else replace(expected, seq_len=1))
+
+    def compute(file: ModelFile, expected: Expectation) -> Fraction:
+        load = workload(file, expected)
+        one = sequence_bytes(
+            file.layout.groups, load.seq_len, load.formats, load.encoder_len, lambda stream: stream.role in roles
+        )
+        return Fraction(load.batch_size * one)
+
+    def explain(file: ModelFile, expected: Expectation) -> str:
+        load = workload(file, expected)
+        terms = [
+            f"{layers} x {size:,}"
+            for layers, stream in _streams(file, roles)
+            if (size := stream.bytes(load.seq_len, load.formats, load.encoder_len))
+        ]
+        return f"batch {load.batch_size:,} x ({' + '.join(terms) or '0'}) at {load.seq_len:,} tokens"
+
+    return Quantity(compute, explain, "B", of_workload=True)
+
+
+def _params(active: bool) -> Quantity:
+    def parts(file: ModelFile) -> Mapping[Component, int]:
         from kvcalc.weights.count import parameter_count
 
-        count = parameter_count(file.spec)
-        parts = count.active_by_component if active else count.by_component
-        terms = " + ".join(f"{part} {value:,}" for part, value in parts.items())
-        return Computed(Fraction(count.active if active else count.total), terms)
+        count = file.memo.get("parameters") or file.memo.setdefault("parameters", parameter_count(file.spec))
+        found: Mapping[Component, int] = count.active_by_component if active else count.by_component
+        return found
 
-    return compute
+    def explain(file: ModelFile, expected: Expectation) -> str:
+        return " + ".join(f"{part} {value:,}" for part, value in parts(file).items())
+
+    def compute(file: ModelFile, expected: Expectation) -> Fraction:
+        return Fraction(sum(parts(file).values()))
+
+    return Quantity(compute, explain, "parameters", of_workload=False)
 
 
+KV_ROLES = TOKEN_ROLES - {Role.INDEX}
 QUANTITIES: Mapping[str, Quantity] = {
-    "kv_bytes_per_token": Quantity(lambda file, e: _per_token(file.layout, e, index=False), "B", False),
-    "index_bytes_per_token": Quantity(lambda file, e: _per_token(file.layout, e, index=True), "B", False),
-    "kv_elements_per_token": Quantity(_elements_per_token, "elements", False),
-    "kv_bytes": Quantity(_bytes(lambda f: f.kv_bytes, lambda role: role != "state"), "B", True),
-    "state_bytes": Quantity(_bytes(lambda f: f.state_bytes, lambda role: role == "state"), "B", True),
-    "logical_bytes": Quantity(_bytes(lambda f: f.logical_bytes, lambda role: True), "B", True),
-    "total_params": Quantity(_params(active=False), "parameters", False),
-    "active_params": Quantity(_params(active=True), "parameters", False),
+    "kv_bytes_per_token": _per_token(KV_ROLES),
+    "index_bytes_per_token": _per_token(frozenset({Role.INDEX})),
+    "kv_elements_per_token": _elements_per_token(),
+    "kv_bytes": _bytes(TOKEN_ROLES),
+    "state_bytes": _bytes(STATE_ROLES, any_length=True),
+    "logical_bytes": _bytes(TOKEN_ROLES | STATE_ROLES),
+    "total_params": _params(active=False),
+    "active_params": _params(active=True),
 }
 """What `expect:` may state. Per-token figures are slopes beyond every window; indexer keys are counted apart."""
+
+
+def _computed(file: ModelFile, expected: Expectation) -> Fraction | KvcalcError:
+    """Our figure, or why there is none; two rules ask."""
+    key = ("expectation", expected)
+    if key not in file.memo:
+        try:
+            file.memo[key] = QUANTITIES[expected.quantity].compute(file, expected)
+        except KvcalcError as error:
+            file.memo[key] = error
+    found: Fraction | KvcalcError = file.memo[key]
+    return found
+
+
+def _text(value: Fraction) -> str:
+    return f"{value.numerator:,}" if value.denominator == 1 else f"{value.numerator:,}/{value.denominator:,}"
 
 
 def failed(file: ModelFile) -> Iterator[Hit]:
     """Both sides and the formula."""
     for index, expected in enumerate(file.spec.expect):
+        ours = _computed(file, expected)
+        if isinstance(ours, KvcalcError) or ours == expected.value:
+            continue  # KV202 speaks of what cannot be computed
         quantity = QUANTITIES[expected.quantity]
-        try:
-            ours = quantity.compute(file, expected)
-        except KvcalcError:
-            continue  # KV202 says so
-        if ours.value != expected.value:
-            message = (
-                f"{expected.quantity} is {ours.text} {quantity.unit}, not the expected {expected.value:,}"
-                f"{_ratio(ours.value, expected.value)}"
-            )
-            hint = f"{ours.text} = {ours.formula}; expected by {expected.source}"
-            yield Hit(loc=("expect", index, "value"), message=message, help=hint)
+        message = (
+            f"{expected.quantity} is {_text(ours)} {quantity.unit}, not the expected {expected.value:,}"
+            f"{_ratio(ours, expected.value)}"
+        )
+        hint = f"{_text(ours)} = {quantity.explain(file, expected)}; expected by {expected.source}"
+        yield Hit(loc=("expect", index, "value"), message=message, help=hint)
 
 
 def _ratio(ours: Fraction, theirs: int) -> str:
@@ -158,10 +197,9 @@ def _ratio(ours: Fraction, theirs: int) -> str:
 def not_computable(file: ModelFile) -> Iterator[Hit]:
     """An expectation that nothing can be compared with."""
     for index, expected in enumerate(file.spec.expect):
-        try:
-            QUANTITIES[expected.quantity].compute(file, expected)
-        except KvcalcError as error:
-            problem = error.problems[0]
+        ours = _computed(file, expected)
+        if isinstance(ours, KvcalcError):
+            problem = ours.problems[0]
             yield Hit(loc=("expect", index), message=f"{expected.quantity}: {problem.message}", help=problem.help)
 
 

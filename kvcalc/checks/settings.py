@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ FILES = ("kvcalc.toml", "pyproject.toml")
 _PLACE = re.compile(r" ?\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Settings:
     """What is checked, and what is let pass. Codes may be prefixes (`KV3`) or `ALL`."""
 
@@ -39,17 +39,14 @@ class Settings:
         return pathspec.GitIgnoreSpec.from_lines(self.exclude)
 
     @cached_property
-    def _ignored(self) -> tuple[tuple[pathspec.PathSpec[Any], tuple[str, ...]], ...]:
+    def ignored_patterns(self) -> tuple[tuple[pathspec.PathSpec[Any], tuple[str, ...]], ...]:
         return tuple(
             (pathspec.GitIgnoreSpec.from_lines([pattern]), codes) for pattern, codes in self.per_file_ignores.items()
         )
 
     def ignored_for(self, path: str) -> tuple[str, ...]:
         """Codes that are let pass in this file."""
-        if not self._ignored:
-            return ()
-        relative = self.relative(path)
-        return tuple(code for spec, codes in self._ignored if spec.match_file(relative) for code in codes)
+        return _ignored_for(self, path) if self.per_file_ignores else ()
 
     def relative(self, path: str) -> str:
         """The path as patterns see it."""
@@ -58,6 +55,12 @@ class Settings:
             return whole.relative_to(self.root).as_posix()
         except ValueError:
             return whole.as_posix()
+
+
+@lru_cache(maxsize=4)
+def _ignored_for(settings: Settings, path: str) -> tuple[str, ...]:
+    relative = settings.relative(path)
+    return tuple(code for spec, codes in settings.ignored_patterns if spec.match_file(relative) for code in codes)
 
 
 def find_settings(start: Path) -> Settings:

@@ -67,6 +67,8 @@ class ModelFile:
     document: Document
     spec: ModelSpec
     world: World = field(default_factory=World)
+    memo: dict[Any, Any] = field(default_factory=dict)
+    """Figures that several rules ask for."""
 
     @cached_property
     def layout(self) -> CacheLayout:

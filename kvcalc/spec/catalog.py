@@ -39,6 +39,7 @@ def hub_ids() -> Mapping[str, str]:
     return found
 
 
+@cache
 def shipped_raw(name: str) -> Mapping[str, Any]:
     """The plain data of a shipped spec."""
     from kvcalc.spec.yamlio import load_yaml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -259,6 +260,7 @@ def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
+@lru_cache(maxsize=32)
 def write_out(entries: tuple[LayerEntry, ...]) -> tuple[LayerUse, ...]:
     """Every layer in order, patterns and counts written out."""
     uses: list[LayerUse] = []
