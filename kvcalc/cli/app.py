@@ -46,6 +46,7 @@ COMMANDS = (
     Command("check", TRUST),
     Command("diff", TRUST),
     Command("verify", TRUST),
+    Command("reconcile", TRUST),
     Command("list", LISTS),
     Command("schema", LISTS),
 )
