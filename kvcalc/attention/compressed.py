@@ -52,6 +52,8 @@ class Compressed(Attention):
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.index_head_dim and not self.compress_ratio:
             yield "index_head_dim", "a window-only layer (compress_ratio 0) has nothing to index"
+        if self.o_groups and self.num_attention_heads % self.o_groups:
+            yield "o_groups", f"{self.num_attention_heads} heads cannot be split into {self.o_groups} groups"
         if bool(self.index_head_dim) != bool(self.index_topk):
             yield "index_topk", "index_head_dim and index_topk belong together"
 

@@ -305,6 +305,8 @@ def contradictions(spec: ModelSpec) -> Iterator[Fault]:
         if total > MAX_LAYERS:
             too_many = True
             yield (key,), f"{total:,} layers: more than {MAX_LAYERS:,}", None
+    if spec.mtp and not spec.mtp_layers:
+        yield ("mtp",), "describes prediction layers, but there are none", "add `mtp_layers`"
     for block, ffn in (spec.ffn or {}).items():
         for field, message in ffn.contradictions():
             yield ("ffn", block, field), message, None

@@ -42,6 +42,7 @@ layers:
 
 
 LLAMA_3_1_8B = llama(32, 4096, 14336, 128256, 32, 8)
+LLAMA_3_1_70B = llama(80, 8192, 28672, 128256, 64, 8)
 LLAMA_3_1_405B = llama(126, 16384, 53248, 128256, 128, 8)
 MISTRAL_7B = llama(32, 4096, 14336, 32000, 32, 8)
 QWEN_72B = llama(80, 8192, 24576, 152064, 64, 64, attention=", attention_bias: true")
@@ -74,6 +75,17 @@ ffn:
   moe: {kind: moe, num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 14336}
 layers:
   - {count: 32, attention: full, ffn: moe}
+""")
+
+MIXTRAL_8X22B = spec("""
+hidden_size: 6144
+vocab_size: 32768
+attention:
+  full: {kind: full, num_attention_heads: 48, num_key_value_heads: 8, head_dim: 128}
+ffn:
+  moe: {kind: moe, num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 16384}
+layers:
+  - {count: 56, attention: full, ffn: moe}
 """)
 
 QWEN3_30B_A3B = spec("""
@@ -308,4 +320,18 @@ layers:
   - {count: 23, attention: mamba}
   - {count: 6, attention: full}
   - {count: 23, ffn: moe}
+""")
+
+NEMOTRON_NANO_9B_V2 = spec("""
+hidden_size: 4480
+vocab_size: 131072
+attention:
+  mamba: {kind: mamba2, mamba_num_heads: 128, mamba_head_dim: 80, ssm_state_size: 128, n_groups: 8, conv_kernel: 4}
+  full: {kind: full, num_attention_heads: 40, num_key_value_heads: 8, head_dim: 128}
+ffn:
+  dense: {kind: dense, intermediate_size: 15680, gated: false}
+layers:
+  - {count: 27, attention: mamba}
+  - {count: 4, attention: full}
+  - {count: 25, ffn: dense}
 """)

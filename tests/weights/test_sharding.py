@@ -64,6 +64,27 @@ def test_llama_8b_on_two_ranks_by_hand() -> None:
     assert per_stage(LLAMA_3_1_8B, tensor=2) == [2 * (32 * layer + 4096 + 2 * 64_128 * 4096)]
 
 
+MIB = 2**20
+
+LOGS = [
+    # model, TP, positions of the rotary table, GiB printed: "Loading model weights took ..."
+    pytest.param(geometries.LLAMA_3_1_70B, 8, 131_072, 16.4610, id="vllm-ascend issue 2235: Llama-70B, TP 8"),
+    pytest.param(geometries.MIXTRAL_8X22B, 8, 65_536, 32.7642, id="vllm issue 4344: Mixtral-8x22B, TP 8"),
+    pytest.param(
+        geometries.NEMOTRON_NANO_9B_V2, 1, 0, 16.5557, id="vllm 0.10.1 on an L40S: Nemotron-Nano-9B-v2, no rotary"
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "tensor", "positions", "printed"), LOGS)
+def test_what_servers_print_when_they_have_loaded(
+    model: ModelSpec, tensor: int, positions: int, printed: float
+) -> None:
+    """The weights of one rank, and vLLM's rotary table of positions x 128 in bf16, to within one MiB."""
+    [size] = per_stage(model, tensor=tensor)
+    assert abs(printed * 1024 - (size + positions * 128 * 2) / MIB) < 1
+
+
 def test_mla_down_projections_are_on_every_rank() -> None:
     """DeepSeek-V3, TP 8: q_a (1536 x 7168), kv_a (576 x 7168) and their norms whole, the rest an eighth."""
     scheme = weight_scheme(DEEPSEEK_V3, "bf16")
