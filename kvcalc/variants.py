@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from kvcalc.attention import Attention, AttentionKind
+from kvcalc.attention.whatif import with_kv_heads, with_latent, with_window
 from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
@@ -40,7 +41,7 @@ class Variant:
 
 
 def _heads(count: int | None) -> Callable[[Attention], Attention]:
-    return lambda kind: kind.with_kv_heads(count)
+    return lambda kind: with_kv_heads(kind, count)
 
 
 def _gqa(text: str) -> tuple[Callable[[Attention], Attention], ...]:
@@ -50,12 +51,12 @@ def _gqa(text: str) -> tuple[Callable[[Attention], Attention], ...]:
 def _mla(text: str) -> tuple[Callable[[Attention], Attention], ...]:
     rank, plus, rope = text.partition("+")
     latent, rotary = parse_count(rank, "mla rank"), parse_count(rope, "mla rotary width", minimum=0) if plus else 0
-    return (lambda kind: kind.with_latent(latent, rotary),)
+    return (lambda kind: with_latent(kind, latent, rotary),)
 
 
 def _window(text: str) -> tuple[Callable[[Attention], Attention], ...]:
     size = parse_count(text, "window")
-    return (lambda kind: kind.with_window(size),)
+    return (lambda kind: with_window(kind, size),)
 
 
 _PLAIN: Mapping[str, tuple[Callable[[Attention], Attention], ...]] = {

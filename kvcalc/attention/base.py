@@ -8,10 +8,20 @@ from typing import Any, ClassVar, Literal
 
 from kvcalc.fields import STRICT, Size
 from kvcalc.formats import Role
-from kvcalc.problems import usage_error
 from kvcalc.steps import DECODE, EACH_TOKEN, Convention, Heads, Read, Work
 from kvcalc.streams import Extent, Sharding, Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadGeometry:
+    """Heads of a layer as if their keys and values were all written out, and the rows it sees."""
+
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    v_head_dim: int
+    extent: Extent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +79,21 @@ class Attention:
         """(field, message) for figures that cannot stand together."""
         return iter(())
 
-    def with_kv_heads(self, count: int | None) -> Attention:
-        """The same layer with `count` KV heads (None: as many as query heads); itself where it has no KV heads."""
-        return self
+    def geometry(self) -> HeadGeometry | None:
+        """Its heads, where it has keys and values of heads: what another kind could be made of."""
+        return None
 
-    def with_latent(self, rank: int, rope: int) -> Attention:
-        """The same layer with MLA's latent in place of K and V; itself where it has neither."""
-        return self
+    def regrouped(self, num_key_value_heads: int) -> Attention | None:
+        """The same kind with so many KV heads; None where it keeps none."""
+        return None
 
-    def with_window(self, size: int) -> Attention:
-        """The same layer keeping only the newest `size` tokens; itself where nothing grows with the tokens."""
-        return self
+    def reranked(self, kv_lora_rank: int, qk_rope_head_dim: int) -> Attention | None:
+        """The same kind with a latent of these widths; None where it keeps none."""
+        return None
+
+    def windowed(self, size: int) -> Attention | None:
+        """The same kind keeping only the newest `size` tokens; None where no such form of it exists."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,43 +177,17 @@ class HeadedAttention(Attention):
                 f"{self.num_attention_heads} query heads cannot be shared by {self.num_key_value_heads} KV heads",
             )
 
-    def with_kv_heads(self, count: int | None) -> Attention:
-        heads = self.num_attention_heads if count is None else count
-        if self.num_attention_heads % heads:
-            raise usage_error(
-                f"{self.num_attention_heads} query heads cannot be shared by {heads} KV heads",
-                help="choose a divisor of the query heads",
-            )
-        return replace(self, num_key_value_heads=heads)
-
-    def with_latent(self, rank: int, rope: int) -> Attention:
-        from kvcalc.attention.mla import Mla
-
-        extent = self.extent()
-        window = None if extent.grows else extent.saturation
-        if window == 0:  # kept whole whatever the tokens: what an encoder wrote
-            return self
-        return Mla(
-            num_attention_heads=self.num_attention_heads,
-            kv_lora_rank=rank,
-            qk_rope_head_dim=rope,
-            qk_nope_head_dim=max(1, self.head_dim - rope),
-            v_head_dim=self.v_head_dim or self.head_dim,
-            sliding_window=window,
-        )
-
-    def with_window(self, size: int) -> Attention:
-        from kvcalc.attention.sliding import Sliding
-
-        if not self.extent().grows:
-            return self
-        return Sliding(
+    def geometry(self) -> HeadGeometry | None:
+        return HeadGeometry(
             num_attention_heads=self.num_attention_heads,
             num_key_value_heads=self.num_key_value_heads,
             head_dim=self.head_dim,
-            v_head_dim=self.v_head_dim,
-            sliding_window=size,
+            v_head_dim=self.v_head_dim or self.head_dim,
+            extent=self.extent(),
         )
+
+    def regrouped(self, num_key_value_heads: int) -> Attention | None:
+        return replace(self, num_key_value_heads=num_key_value_heads)
 
 
 def read_by(stream: Stream, extent: Extent, queries: int, convention: Convention) -> Read:

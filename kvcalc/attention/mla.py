@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention, read_by
+from kvcalc.attention.base import Attention, HeadGeometry, read_by
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
 from kvcalc.steps import DECODE, Convention, Latent, Read, Work
@@ -93,22 +93,20 @@ class LatentAttention(Attention):
         found += matrix("o_proj", (hidden_size, heads * self.v_head_dim), part, rows=heads, bias=bias)
         return tuple(found)
 
-    def with_kv_heads(self, count: int | None) -> Attention:
+    def geometry(self) -> HeadGeometry | None:
         """K of qk_nope + qk_rope and V of v_head_dim per head, as an expanded cache would hold them."""
-        from kvcalc.attention.full import Full as FullAttention
-
-        expanded = FullAttention(
+        return HeadGeometry(
             num_attention_heads=self.num_attention_heads,
             num_key_value_heads=self.num_attention_heads,
             head_dim=self.qk_nope_head_dim + self.qk_rope_head_dim,
             v_head_dim=self.v_head_dim,
+            extent=self.extent(),
         )
-        return expanded.with_kv_heads(count)
 
-    def with_latent(self, rank: int, rope: int) -> Attention:
-        return replace(self, kv_lora_rank=rank, qk_rope_head_dim=rope)
+    def reranked(self, kv_lora_rank: int, qk_rope_head_dim: int) -> Attention | None:
+        return replace(self, kv_lora_rank=kv_lora_rank, qk_rope_head_dim=qk_rope_head_dim)
 
-    def with_window(self, size: int) -> Attention:
+    def windowed(self, size: int) -> Attention | None:
         return replace(self, sliding_window=size)
 
 

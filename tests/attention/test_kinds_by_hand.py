@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import pytest
-from factories import FACTORIES, chunked, compressed, cross, full, gated_delta_net, kda, lightning, logical, mamba
-from factories import mamba2, mla, model, shared, short_conv, size, sliding, sparse
+from factories import (
+    FACTORIES,
+    chunked,
+    compressed,
+    cross,
+    full,
+    gated_delta_net,
+    kda,
+    lightning,
+    logical,
+    mamba,
+    mamba2,
+    mla,
+    model,
+    shared,
+    short_conv,
+    size,
+    sliding,
+    sparse,
+)
 
 from kvcalc.attention import KINDS, Attention
+from kvcalc.attention.whatif import with_kv_heads, with_latent, with_window
 from kvcalc.formats import Role
 from kvcalc.problems import KvcalcError
 from kvcalc.streams import Sharding
@@ -153,44 +172,44 @@ def test_a_convolution_of_one_column_keeps_nothing() -> None:
 
 
 def test_what_ifs_change_the_kind_and_nothing_else() -> None:
-    assert logical(full().with_kv_heads(None), 63) == 63 * 12 * 192 * 2
-    assert logical(full().with_kv_heads(1), 63) == 63 * 192 * 2
-    assert logical(full().with_latent(512, 64), 63) == 63 * 576 * 2
-    assert logical(full().with_window(32), 63) == 32 * 3 * 192 * 2
-    assert logical(full(v_head_dim=80).with_window(32), 63) == 32 * 3 * (96 + 80) * 2
+    assert logical(with_kv_heads(full(), None), 63) == 63 * 12 * 192 * 2
+    assert logical(with_kv_heads(full(), 1), 63) == 63 * 192 * 2
+    assert logical(with_latent(full(), 512, 64), 63) == 63 * 576 * 2
+    assert logical(with_window(full(), 32), 63) == 32 * 3 * 192 * 2
+    assert logical(with_window(full(v_head_dim=80), 32), 63) == 32 * 3 * (96 + 80) * 2
 
 
 def test_a_window_stays_a_window_when_its_heads_or_latent_change() -> None:
-    assert logical(sliding().with_kv_heads(1), 2000) == 100 * 192 * 2
-    assert logical(sliding().with_latent(160, 32), 2000) == 100 * 192 * 2
-    assert logical(chunked().with_latent(160, 32), 2000) == 100 * 192 * 2
-    assert sliding().with_window(4096) == sliding()
+    assert logical(with_kv_heads(sliding(), 1), 2000) == 100 * 192 * 2
+    assert logical(with_latent(sliding(), 160, 32), 2000) == 100 * 192 * 2
+    assert logical(with_latent(chunked(), 160, 32), 2000) == 100 * 192 * 2
+    assert with_window(sliding(), 4096) == sliding()
 
 
 def test_cross_attention_keeps_the_encoders_length_under_every_what_if() -> None:
-    assert logical(cross().with_kv_heads(1), 5, encoder=63) == 63 * 192 * 2
-    assert logical(cross().with_latent(160, 32), 5) == 0
-    assert cross().with_window(7) == cross()
+    assert logical(with_kv_heads(cross(), 1), 5, encoder=63) == 63 * 192 * 2
+    assert logical(with_latent(cross(), 160, 32), 5) == 0
+    assert with_window(cross(), 7) == cross()
 
 
 def test_an_expanded_latent_holds_k_and_v_of_every_head() -> None:
     # K: nope 96 + rope 32; V: 80
-    assert logical(mla().with_kv_heads(None), 63) == 63 * 12 * (96 + 32 + 80) * 2
-    assert logical(mla().with_latent(64, 16), 63) == 63 * 80 * 2
-    assert logical(mla().with_window(32), 63) == 32 * 192 * 2
-    assert logical(sparse().with_window(32), 63) == 32 * 288 * 2
+    assert logical(with_kv_heads(mla(), None), 63) == 63 * 12 * (96 + 32 + 80) * 2
+    assert logical(with_latent(mla(), 64, 16), 63) == 63 * 80 * 2
+    assert logical(with_window(mla(), 32), 63) == 32 * 192 * 2
+    assert logical(with_window(sparse(), 32), 63) == 32 * 288 * 2
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in STATES], ids=lambda kind: kind.kind)
 def test_what_ifs_leave_a_state_alone(kind: Attention) -> None:
-    assert kind.with_kv_heads(1) == kind.with_latent(512, 64) == kind.with_window(7) == kind
+    assert with_kv_heads(kind, 1) == with_latent(kind, 512, 64) == with_window(kind, 7) == kind
 
 
 def test_kv_heads_that_do_not_divide_the_query_heads_are_refused() -> None:
     with pytest.raises(KvcalcError, match="12 query heads cannot be shared by 5"):
-        full().with_kv_heads(5)
+        with_kv_heads(full(), 5)
     with pytest.raises(KvcalcError):
-        full().with_kv_heads(24)
+        with_kv_heads(full(), 24)
 
 
 CONTRADICTORY = [

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvcalc.attention import Attention
+from kvcalc.attention.whatif import with_kv_heads, with_latent, with_window
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.footprint import growth, sequence_bytes
 
@@ -26,13 +27,13 @@ kinds = st.sampled_from(sorted(FACTORIES)).map(lambda name: FACTORIES[name]())
 def test_mha_is_gqa_with_as_many_kv_heads_as_query_heads(heads: int, width: int, tokens: int, dtype: str) -> None:
     mha = full(num_attention_heads=heads, num_key_value_heads=heads, head_dim=width)
     gqa = full(num_attention_heads=heads, num_key_value_heads=1, head_dim=width)
-    assert logical(gqa.with_kv_heads(None), tokens, dtype=dtype) == logical(mha, tokens, dtype=dtype)
+    assert logical(with_kv_heads(gqa, None), tokens, dtype=dtype) == logical(mha, tokens, dtype=dtype)
 
 
 @given(heads=st.integers(1, 100), width=sizes, tokens=lengths, dtype=formats)
 def test_mqa_is_gqa_at_one_and_heads_divide_whole_byte_rows(heads: int, width: int, tokens: int, dtype: str) -> None:
     mha = full(num_attention_heads=heads, num_key_value_heads=heads, head_dim=width)
-    one = logical(mha.with_kv_heads(1), tokens, dtype=dtype)
+    one = logical(with_kv_heads(mha, 1), tokens, dtype=dtype)
     assert one == logical(full(num_attention_heads=heads, num_key_value_heads=1, head_dim=width), tokens, dtype=dtype)
     # Only the one ceiling per stream keeps MHA from being exactly `heads` times MQA.
     assert 0 <= heads * one - logical(mha, tokens, dtype=dtype) < 2 * heads
@@ -109,7 +110,7 @@ def test_no_format_takes_less_than_two_bits_or_more_than_its_wider_cousin(
 def test_a_latent_never_depends_on_the_heads_it_stands_for(tokens: int, rank: int, rope: int, heads: int) -> None:
     one = logical(mla(kv_lora_rank=rank, qk_rope_head_dim=rope), tokens)
     assert one == logical(mla(kv_lora_rank=rank, qk_rope_head_dim=rope, num_attention_heads=heads), tokens)
-    assert one == logical(full().with_latent(rank, rope), tokens)
+    assert one == logical(with_latent(full(), rank, rope), tokens)
     assert logical(sparse(kv_lora_rank=rank, qk_rope_head_dim=rope), tokens) == one + tokens * 96 * 2
 
 
@@ -127,7 +128,7 @@ def test_readers_of_a_cache_are_free(kind: Attention, count: int, tokens: int) -
 
 @given(kind=kinds, window=st.integers(1, 3000), tokens=lengths)
 def test_a_what_if_window_never_adds_bytes(kind: Attention, window: int, tokens: int) -> None:
-    assert logical(kind.with_window(window), tokens) <= logical(kind, tokens)
+    assert logical(with_window(kind, window), tokens) <= logical(kind, tokens)
 
 
 @given(tokens=st.integers(1, 10**9), dtype=formats)

@@ -186,8 +186,6 @@ def counted(raw: Mapping[str, Any], tokens: int, encoder: int, dtype: str) -> in
     return total
 
 
-
-
 @settings(max_examples=400)
 @given(
     raw=specs(), tokens=st.integers(1, 400), encoder=st.integers(0, 100), batch=st.integers(1, 5),
@@ -195,9 +193,7 @@ def counted(raw: Mapping[str, Any], tokens: int, encoder: int, dtype: str) -> in
 )  # fmt: skip
 def test_an_independent_count_agrees(raw: dict[str, Any], tokens: int, encoder: int, batch: int, dtype: str) -> None:
     spec, _ = load_model("random.yaml", json.dumps(raw).encode())
-    workload = Workload(
-        batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=parse_kv_cache_dtype(dtype)
-    )
+    workload = Workload(batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=parse_kv_cache_dtype(dtype))
     assert footprint(spec, workload).logical_bytes == batch * counted(raw, tokens, encoder, dtype)
 
 
