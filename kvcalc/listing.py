@@ -42,4 +42,35 @@ def _formats() -> ListReport:
     return ListReport(what="formats", columns=("format", "bytes", "source"), rows=tuple(rows))
 
 
-LISTS: Mapping[str, Callable[[], ListReport]] = {"models": _models, "kinds": _kinds, "formats": _formats}
+def _gpus() -> ListReport:
+    from kvcalc.spec.hardware_catalog import list_hardware
+
+    rows: list[tuple[str | int | None, ...]] = []
+    for spec in list_hardware():
+        rate = spec.memory.rate
+        bf16 = spec.peak_ops_per_s("bf16") or spec.peak_ops_per_s("fp16")
+        rows.append(
+            (
+                spec.name,
+                spec.memory.plan_bytes,
+                spec.memory.plan_basis,
+                None if rate is None else rate.bytes_per_s,
+                bf16,
+                spec.peak_ops_per_s("fp8"),
+                spec.scale_up.per_direction.exact if spec.scale_up else None,
+                spec.full_name + (" (announced)" if spec.announced else ""),
+            )
+        )
+    columns = (
+        "gpu", "memory [B]", "as reported by", "bandwidth [B/s]", "16-bit peak [FLOP/s]", "fp8 peak [FLOP/s]",
+        "link, one direction [B/s]", "name",
+    )  # fmt: skip
+    return ListReport(what="gpus", columns=columns, rows=tuple(rows))
+
+
+LISTS: Mapping[str, Callable[[], ListReport]] = {
+    "models": _models,
+    "gpus": _gpus,
+    "kinds": _kinds,
+    "formats": _formats,
+}

@@ -12,14 +12,14 @@ from fractions import Fraction
 from typing import Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
-from kvcalc.footprint import workload_for
+from kvcalc.footprint import Workload, workload_for
 from kvcalc.problems import usage_error
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import ModelSpec
+from kvcalc.spec.model import ModelSpec, layer_groups
 from kvcalc.steps import Convention, Phase
-from kvcalc.traffic import Traffic, traffic
+from kvcalc.traffic import Traffic, kept_bytes, traffic
 from kvcalc.weight_traffic import ONE_RANK, Shards
-from kvcalc.weights.ledger import WeightScheme, weight_scheme
+from kvcalc.weights.ledger import WeightScheme, weight_bytes_per_stage, weight_scheme
 
 BoundBy = Literal["memory", "compute"]
 
@@ -223,6 +223,10 @@ class RooflineReport:
     time: StepTime
     tokens_per_s_bound: float
     """Of the whole batch: decoded (or prefilled) tokens per second at most."""
+    needed_bytes: int | None
+    """Weights and cache of the fullest rank; None where the spec describes the cache alone."""
+    memory_bytes: int
+    """Of one GPU, as a program can allocate it."""
     calibration: str | None
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -251,14 +255,8 @@ def roofline(
     workload, warnings = workload_for(
         spec, batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len, formats=formats
     )
-    counted = traffic(
-        spec,
-        workload,
-        phase=phase,
-        convention=convention,
-        scheme=scheme or weight_scheme(spec),
-        shards=shards,
-    )
+    stored = scheme or weight_scheme(spec)
+    counted = traffic(spec, workload, phase=phase, convention=convention, scheme=stored, shards=shards)
     limits = ceilings(hardware, calibration)
     parts = points(counted, limits, attention_dtype)
     time = step_time(parts)
@@ -275,10 +273,19 @@ def roofline(
         points=parts,
         time=time,
         tokens_per_s_bound=tokens / time.seconds if time.seconds else 0.0,
+        needed_bytes=_needed(spec, counted, workload, stored, shards) if counted.weights else None,
+        memory_bytes=hardware.memory.plan_bytes,
         calibration=limits.calibration,
         assumptions=(*_assumptions(counted, limits), *counted.assumptions),
         warnings=warnings,
     )
+
+
+def _needed(spec: ModelSpec, counted: Traffic, workload: Workload, scheme: WeightScheme, shards: Shards) -> int:
+    """Weights and cache of the fullest rank."""
+    weights = max(ledger.total for ledger in weight_bytes_per_stage(spec, scheme, shards.weights))
+    kept = sum(group.count * kept_bytes(group, workload.seq_len, workload, shards) for group in layer_groups(spec))
+    return weights + counted.rank_batch * kept
 
 
 def _assumptions(counted: Traffic, limits: Ceilings) -> tuple[str, ...]:

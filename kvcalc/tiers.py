@@ -231,10 +231,14 @@ def _ladder(hardware: HardwareSpec, limits: Ceilings, storage: int | None, pool:
 
 def _rung(name: str, title: str, tier: Tier, capacity: int | None) -> _Rung:
     rate = tier.rate
+    basis, source = (rate.basis, rate.source) if rate else ("", "")
+    speed = rate.bytes_per_s if rate else None
+    if speed is None and tier.measured:
+        best = max(tier.measured, key=lambda measurement: measurement.exact)
+        speed, basis, source = best.exact, "measured", best.source
     return _Rung(
-        name=name, title=title, capacity_bytes=capacity,
-        bytes_per_s=rate.bytes_per_s if rate else None,
-        basis=rate.basis if rate else "", source=rate.source if rate else "", quoted=tuple(_quotes(tier)),
+        name=name, title=title, capacity_bytes=capacity, bytes_per_s=speed, basis=basis, source=source,
+        quoted=tuple(_quotes(tier)),
     )  # fmt: skip
 
 

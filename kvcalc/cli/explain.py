@@ -23,7 +23,7 @@ _RULE_CODE = re.compile(r"kv\d{3}", re.IGNORECASE)
 
 
 def explain(
-    subject: Annotated[str, typer.Argument(metavar="MODEL|KIND|FORMAT|CODE", help="What to explain.")],
+    subject: Annotated[str, typer.Argument(metavar="MODEL|GPU|KIND|FORMAT|CODE", help="What to explain.")],
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
     kv_cache_dtype: DtypeOption = "bf16",
@@ -39,7 +39,8 @@ def explain(
     from kvcalc.explanation import explain_format, explain_kind, explain_model
     from kvcalc.footprint import workload_for
     from kvcalc.render.explanations import format_document, kind_document, model_document
-    from kvcalc.spec.catalog import find_model
+    from kvcalc.spec.catalog import find_model, shipped
+    from kvcalc.spec.hardware_catalog import shipped_name
 
     if _RULE_CODE.fullmatch(subject):
         _explain_rule(subject, output)
@@ -50,6 +51,14 @@ def explain(
     dtype = find_cache_dtype(subject)
     if dtype is not None:
         emit("format", explain_format(dtype), format_document, output)
+        return
+    gpu = None if subject.lower() in shipped() else shipped_name(subject)
+    if gpu is not None:
+        from kvcalc.accelerators import explain_accelerator
+        from kvcalc.render.accelerators import accelerator_document
+        from kvcalc.spec.hardware_catalog import shipped_accelerator
+
+        emit("gpu", explain_accelerator(shipped_accelerator(gpu)), accelerator_document, output)
         return
     spec = find_model(subject)
     workload, warnings = workload_for(

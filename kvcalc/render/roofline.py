@@ -71,6 +71,9 @@ def _facts(report: RooflineReport) -> Iterator[tuple[str, ...]]:
         if size:
             yield name, f"{size:,} B", f"= {format_bytes(size)}"
     yield "written", f"{float(counted.written_bytes):,.0f} B", f"= {format_bytes(counted.written_bytes)}"
+    if report.needed_bytes is not None and report.needed_bytes > report.memory_bytes:
+        short = report.needed_bytes - report.memory_bytes
+        yield "does not fit", f"{short:,} B", f"= {format_bytes(short)} too much for one GPU: a bound all the same"
     label = "TPOT" if counted.phase == "decode" else "TTFT"
     yield f"{label} bound", format_seconds(time.seconds), f"(all overlapped: {format_seconds(time.overlapped_seconds)})"
     yield "tokens/s bound", f"{report.tokens_per_s_bound:,.0f}", "of the whole batch"

@@ -66,6 +66,16 @@ def load_hardware(name: str, content: bytes) -> tuple[HardwareSpec, Document]:
     return spec, document
 
 
+def _key(gpu: str) -> str:
+    return re.sub(r"[\s_]+", "-", gpu.strip().lower())
+
+
+def shipped_name(gpu: str) -> str | None:
+    """The catalogue name of a shipped accelerator by its name or alias, or None."""
+    key = _key(gpu)
+    return key if key in shipped_hardware() else hardware_aliases().get(key)
+
+
 def find_hardware(gpu: str) -> HardwareSpec:
     """GPU as a user writes it: a catalogue name, an alias, a YAML path or `-`.
 
@@ -74,13 +84,11 @@ def find_hardware(gpu: str) -> HardwareSpec:
     Raises:
         KvcalcError: unknown name, or a file that does not hold.
     """
-    key = re.sub(r"[\s_]+", "-", gpu.strip().lower())
-    if key in shipped_hardware():
-        return shipped_accelerator(key)
-    if key in hardware_aliases():
-        return shipped_accelerator(hardware_aliases()[key])
+    name = shipped_name(gpu)
+    if name is not None:
+        return shipped_accelerator(name)
     if looks_like_path(gpu) or Path(gpu).exists():
         return load_hardware(*read_bytes(gpu))[0]
-    near = did_you_mean(key, [*shipped_hardware(), *hardware_aliases()])
+    near = did_you_mean(_key(gpu), [*shipped_hardware(), *hardware_aliases()])
     hint = near or "see `kvcalc list gpus`, or describe yours in a YAML file and give its path"
     raise KvcalcError(Problem(code="KV902", message=f"unknown GPU {gpu[:100]!r}", help=hint))
