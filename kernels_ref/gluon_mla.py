@@ -7,7 +7,8 @@ A program holds 64 heads. Its three partitions run side by side:
 - the second warpgroup computes the right half of the output from the probabilities it is handed.
 
 So the tensor cores have work while the first warpgroup exponentiates, and the latent is read once for scores
-and output. Written in Gluon, Triton's explicit dialect (part of Triton >= 3.5); Hopper only.
+and output. An arrival at a barrier first waits for all warps of its partition, so what they wrote or read is done.
+Written in Gluon, Triton's explicit dialect (measured with Triton 3.6); Hopper only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
+
+tma_load = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+"""Its name since Triton 3.7, and before."""
 
 
 @gluon.jit
@@ -38,22 +42,22 @@ def _loader(
         stop = gl.minimum(end, (row + 1) * row_blocks)
         mbarrier.wait(q_empty, (segment & 1) ^ 1)
         mbarrier.expect(q_full, 64 * (2 * HALF + ROPE) * 2)
-        tma.async_copy_global_to_shared(q_wide, [row * H + head0, 0], q_full, qa)
-        tma.async_copy_global_to_shared(q_wide, [row * H + head0, HALF], q_full, qb)
-        tma.async_copy_global_to_shared(q_rope, [row * H + head0, 2 * HALF], q_full, qr)
+        tma_load(q_wide, [row * H + head0, 0], q_full, qa)
+        tma_load(q_wide, [row * H + head0, HALF], q_full, qb)
+        tma_load(q_rope, [row * H + head0, 2 * HALF], q_full, qr)
         token = row * capacity + (block - row * row_blocks) * BN
         for _ in range(block, stop):
             s = i % 2
             phase = ((i // 2) & 1) ^ 1
             mbarrier.wait(r_empty.index(s), phase)
             mbarrier.expect(r_full.index(s), BN * ROPE * 2)
-            tma.async_copy_global_to_shared(kv_rope, [token, 2 * HALF], r_full.index(s), kr.index(s))
+            tma_load(kv_rope, [token, 2 * HALF], r_full.index(s), kr.index(s))
             mbarrier.wait(a_empty.index(s), phase)
             mbarrier.expect(a_full.index(s), BN * HALF * 2)
-            tma.async_copy_global_to_shared(kv_wide, [token, 0], a_full.index(s), ka.index(s))
+            tma_load(kv_wide, [token, 0], a_full.index(s), ka.index(s))
             mbarrier.wait(b_empty.index(s), phase)
             mbarrier.expect(b_full.index(s), BN * HALF * 2)
-            tma.async_copy_global_to_shared(kv_wide, [token, HALF], b_full.index(s), kb.index(s))
+            tma_load(kv_wide, [token, HALF], b_full.index(s), kb.index(s))
             token += BN
             i += 1
         segment += 1
@@ -109,7 +113,6 @@ def _left(
             p_smem.store(p16)
             alpha_smem.store(alpha)
             fence_async_shared()
-            gl.thread_barrier()
             mbarrier.arrive(p_full)
             handed += 1
             acc = acc * gl.convert_layout(alpha, o_rows)[:, None]
@@ -117,7 +120,6 @@ def _left(
             wait_acc = warpgroup_mma(p_operand, ka.index(slot), acc, is_async=True)
             total = total * alpha + gl.sum(p, 1)
             acc = warpgroup_mma_wait(0, [wait_acc])
-            gl.thread_barrier()
             mbarrier.arrive(a_empty.index(slot))
             token += BN
             i += 1
@@ -125,7 +127,6 @@ def _left(
         inverse = 1.0 / total
         mbarrier.wait(p_empty, (handed & 1) ^ 1)
         alpha_smem.store(inverse)
-        gl.thread_barrier()
         mbarrier.arrive(p_full)
         handed += 1
         place = (row.to(gl.int64) * slots + program - row * row_blocks // share) * H + head0
@@ -159,14 +160,12 @@ def _right(
             acc = acc * alpha_smem.load(o_rows)[:, None]
             wait_acc = warpgroup_mma(p_smem, kb.index(i % 2), acc, is_async=True)
             acc = warpgroup_mma_wait(0, [wait_acc])
-            gl.thread_barrier()
             mbarrier.arrive(p_empty)
             mbarrier.arrive(b_empty.index(i % 2))
             handed += 1
             i += 1
         mbarrier.wait(p_full, handed & 1)
         acc = acc * alpha_smem.load(o_rows)[:, None]
-        gl.thread_barrier()
         mbarrier.arrive(p_empty)
         handed += 1
         place = (row.to(gl.int64) * slots + program - row * row_blocks // share) * H + head0
