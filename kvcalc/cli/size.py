@@ -95,9 +95,9 @@ def size(
     if quiet and len(models) > 1:
         raise usage_error("--quiet prints one figure, but several models are named", help="name one, or use -o csv")
     parallel = {"tensor": tensor, "pipeline": pipeline, "data": data, "decode_context": context_parallel}
-    memory = given_memory(gpu_memory, utilization, cache_memory, overhead)
-    about_memory = memory.gpu_bytes is not None or memory.cache_bytes is not None
+    about_memory = any((gpu_memory, utilization, cache_memory, overhead))
     if engine is not None or any(parallel.values()) or per_rank or about_memory or settings:
+        memory = given_memory(gpu_memory, utilization, cache_memory, overhead)
         chosen = chosen_engine(
             engine,
             settings,
