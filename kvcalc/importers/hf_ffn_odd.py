@@ -164,7 +164,7 @@ def step3(config: Config, layout: Layout) -> Blocks:
     listed = config.raw("moe_layers_enum")
     if isinstance(listed, str):
         parts = listed.split(",")
-        if not all(part.strip().isdecimal() for part in parts):
+        if not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
             config.refuse("moe_layers_enum", "moe_layers_enum: expected layer numbers with commas between")
         where = {int(part) for part in parts}
     else:
