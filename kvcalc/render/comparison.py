@@ -27,7 +27,13 @@ def compare_document(report: CompareReport) -> Document:
         (label, dtype, per_token, fixed, total, _percent(ratio), _percent(None if ratio is None else 1 - ratio))
         for label, dtype, per_token, fixed, total, ratio in rows
     )
+    later = [
+        f"{row.label} from {row.footprint.growth.from_tokens:,} tokens on"
+        for row in report.rows
+        if row.footprint.growth.from_tokens > row.footprint.seq_len
+    ]
     return Document(
+        notes=(f"slope and fixed part hold for {', '.join(later)}",) if later else (),
         title=lengths_text(first),
         tables=(
             Table(
