@@ -22,6 +22,21 @@ from kvcalc.spec.model import LayerEntry, ModelSpec, write_out
 from kvcalc.streams import Sharding, Stream
 from kvcalc.weights.sharding import even_stages
 
+MAX_RANKS = 2**20
+
+
+def check_counts(settings: Any, *, at_most: int = 2**60) -> None:
+    """Every whole number among an engine's settings is at least 1 (speculative tokens: 0).
+
+    Raises:
+        KvcalcError: one is not.
+    """
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        least = 0 if entry.name == "num_speculative_tokens" else 1
+        if isinstance(value, int) and not isinstance(value, bool) and not least <= value <= at_most:
+            raise usage_error(f"{entry.name} must be at least {least} and at most {at_most:,}, got {value:,}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
@@ -33,6 +48,9 @@ class Parallel:
     """Replicas of the attention layers: each holds whole sequences."""
     decode_context: int = 1
     """Ranks (among the tensor-parallel ones) that share the tokens of a sequence."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, at_most=MAX_RANKS)
 
     @property
     def ranks(self) -> int:
@@ -208,14 +226,27 @@ class LayerStreams:
     draft: bool = False
 
 
+_RECENT: dict[tuple[int, bool], tuple[ModelSpec, tuple[LayerStreams, ...]]] = {}
+"""By identity (specs are not hashable); holding the spec keeps its id from being given to another."""
+_MOST_RECENT = 16
+
+
 def layer_streams(spec: ModelSpec, *, draft_layers: bool = False) -> tuple[LayerStreams, ...]:
     """Every layer of the decoder in order; with `draft_layers` the extra prediction layers behind them."""
+    key = (id(spec), draft_layers)
+    if key not in _RECENT:
+        while len(_RECENT) >= _MOST_RECENT:
+            _RECENT.pop(next(iter(_RECENT)))
+        _RECENT[key] = (spec, _layer_streams(spec, draft_layers))
+    return _RECENT[key][1]
+
+
+def _layer_streams(spec: ModelSpec, draft_layers: bool) -> tuple[LayerStreams, ...]:
     found: list[LayerStreams] = []
     stacks: list[tuple[tuple[LayerEntry, ...], bool]] = [(spec.layers, False)]
     if draft_layers:
         stacks.append((spec.mtp_layers, True))
-    resolved = {name: kind.resolve(spec.attention) for name, kind in spec.attention.items()}
-    kept = {name: kind.streams() for name, kind in resolved.items()}
+    kept = {name: kind.resolve(spec.attention).streams() for name, kind in spec.attention.items()}
     for entries, draft in stacks:
         for use in write_out(entries):
             parts = tuple(kept[name] for name in use.attention)

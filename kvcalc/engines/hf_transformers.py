@@ -20,6 +20,7 @@ from kvcalc.engines.base import (
     Parallel,
     Share,
     assemble,
+    check_counts,
     check_formats,
     heads_per_rank,
     layer_stages,
@@ -56,6 +57,9 @@ class Settings:
     residual_length: int = 128
     prompt_len: int | None = None
     """Quantised: tokens of the prompt, quantised at once; None: all of them."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:

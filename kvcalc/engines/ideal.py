@@ -14,6 +14,7 @@ from kvcalc.engines.base import (
     Share,
     assemble,
     check_context_parallel,
+    check_counts,
     heads_per_rank,
     layer_stages,
     layer_streams,
@@ -36,6 +37,9 @@ class Settings:
     max_model_len: int | None = None
     num_speculative_tokens: int = 0
     """Above zero, the model's extra prediction layers cache too."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, parallel: Parallel) -> int:

@@ -21,6 +21,7 @@ from kvcalc.engines.base import (
     Parallel,
     Share,
     assemble,
+    check_counts,
     check_formats,
     layer_streams,
     logical_bytes,
@@ -60,6 +61,9 @@ class Settings:
     """-fa: a quantised V needs it."""
     swa_full: bool = False
     """--swa-full: windows get as many cells as the context (the C API's default)."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

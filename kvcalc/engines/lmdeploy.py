@@ -22,6 +22,7 @@ from kvcalc.engines.base import (
     Parallel,
     Share,
     assemble,
+    check_counts,
     check_formats,
     heads_per_rank,
     layer_stages,
@@ -59,6 +60,9 @@ class Settings:
     vocab_size: int | None = None
     """For the budget: run-time buffers hold logits."""
     num_speculative_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:

@@ -24,6 +24,7 @@ from kvcalc.engines.base import (
     Share,
     assemble,
     check_context_parallel,
+    check_counts,
     check_formats,
     collect,
     heads_per_rank,
@@ -68,6 +69,9 @@ class Settings:
     """Bytes of the state pool for each byte of the token pool."""
     num_speculative_tokens: int = 0
     """Above zero, the model's extra prediction layers share the pool."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:

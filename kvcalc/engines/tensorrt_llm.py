@@ -22,6 +22,7 @@ from kvcalc.engines.base import (
     Parallel,
     Share,
     assemble,
+    check_counts,
     check_formats,
     heads_per_rank,
     layer_stages,
@@ -54,6 +55,9 @@ class Settings:
     window_blocks: bool = False
     """True: max_attention_window is set to the model's windows."""
     num_speculative_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 def _formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:

@@ -68,7 +68,7 @@ def agrees(compare: Compare, trial: Trial) -> bool:
     return bool(found) and all(c.agrees for c in found)
 
 
-MAX_TRIALS = 3_000
+MAX_TRIALS = 1_000
 
 
 def explain(compare: Compare, trial: Trial, alternatives: Mapping[str, Sequence[Any]]) -> tuple[Explanation, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.engines.base import Capacity
 from kvcalc.engines.vllm import planned
-from kvcalc.engines.vllm.capacity import capacity_of_blocks, context_limit
+from kvcalc.engines.vllm.capacity import context_limit, tokens_and_concurrency
 from kvcalc.engines.vllm.groups import Pool
 from kvcalc.engines.vllm.pages import Keep
+from kvcalc.engines.vllm.sequence import Counter
 from kvcalc.engines.vllm.settings import FIRST_V1, NAME, Settings
 from kvcalc.problems import usage_error
 from kvcalc.reconcile.logs import VLLM, Fact, Log
@@ -20,7 +21,7 @@ from kvcalc.reconcile.trial import Trial
 from kvcalc.spec.model import ModelSpec
 
 GIB = 2**30
-MAX_CANDIDATES = 100_000
+MAX_CANDIDATES = 20_000
 ALTERNATIVES = {
     "dtype": ("bf16", "fp8", "fp8_ds_mla", "fp32"),
     "tensor": (1, 2, 4, 8, 16),
@@ -103,10 +104,12 @@ def _capacity_lines(log: Log, spec: ModelSpec, shared: Pool, settings: Settings)
     if source is None or not candidates or (tokens is None and times is None and source.name != "blocks"):
         return []
     limit = context_limit(spec, settings)
-    counted = [capacity_of_blocks(spec, shared, n, settings, limit, 0) for n in candidates]
+    counter = Counter(settings=settings, max_model_len=limit, encoder_len=spec.max_source_positions or 0)
+    per_request = counter.admission_of(shared)
+    counted = [_Counted(n, *tokens_and_concurrency(shared, n, per_request, settings, limit)) for n in candidates]
     middle = counted[len(counted) // 2]
 
-    def fits(found: Capacity) -> int:
+    def fits(found: _Counted) -> int:
         right = tokens is not None and found.tokens == tokens.integer
         return 2 * right + (times is not None and _times(found, times) == times.text)
 
@@ -115,11 +118,11 @@ def _capacity_lines(log: Log, spec: ModelSpec, shared: Pool, settings: Settings)
     memory = log.all(VLLM, "gib")
     if source.name == "blocks" and memory:
         fact = min(memory, key=lambda f: f.decimal)
-        low, high = (_gib(blocks * shared.block_bytes, fact) for blocks in (best.units, best.units + 1))
+        low, high = (_gib(blocks * shared.block_bytes, fact) for blocks in (best.blocks, best.blocks + 1))
         agrees = Decimal(low) <= fact.decimal <= Decimal(high)
         rows.append(
             Comparison(name="memory of the blocks", predicted=low, printed=fact.text, unit="GiB", line=fact.line,
-                       agrees=agrees, note=f"{best.units:,} blocks of {shared.block_bytes:,} B; the rest is no block")
+                       agrees=agrees, note=f"{best.blocks:,} blocks of {shared.block_bytes:,} B; the rest is no block")
         )  # fmt: skip
     if tokens is not None:
         rows.append(_row(_plain(tokens), "KV cache size", str(best.tokens), "tokens", note))
@@ -128,11 +131,17 @@ def _capacity_lines(log: Log, spec: ModelSpec, shared: Pool, settings: Settings)
     return rows
 
 
+class _Counted(NamedTuple):
+    blocks: int
+    tokens: int
+    concurrency: Fraction
+
+
 def _gib(size: int, fact: Fact) -> str:
     return f"{size / GIB:.{fact.digits}f}"
 
 
-def _times(found: Capacity, fact: Fact) -> str:
+def _times(found: _Counted, fact: Fact) -> str:
     return f"{float(found.concurrency):.{fact.digits}f}"
 
 

@@ -50,11 +50,7 @@ def capacity_of_blocks(
     per_request = counter.admission_of(shared)
     reserved = 0 if settings.release < FIRST_V1 else 1
     usable = max(0, blocks - reserved)
-    concurrency = Fraction(blocks, per_request) if per_request else Fraction(0)
-    if settings.tokens_by_concurrency:
-        tokens = int(concurrency * limit)
-    else:
-        tokens = blocks // max(1, len(shared.groups)) * shared.smallest_block(limit) * settings.parallel.decode_context
+    tokens, concurrency = tokens_and_concurrency(shared, blocks, per_request, settings, limit)
     notes: list[str] = []
     if per_request > usable:
         notes.append(f"a request of {limit:,} tokens needs {per_request:,} blocks: vLLM refuses to start")
@@ -76,6 +72,17 @@ def capacity_of_blocks(
         log_lines=_log_lines(settings, blocks, tokens, limit, concurrency, budget_bytes),
         notes=tuple(notes),
     )
+
+
+def tokens_and_concurrency(
+    shared: Pool, blocks: int, per_request: int, settings: Settings, limit: int
+) -> tuple[int, Fraction]:
+    """What the log says of `blocks` blocks, where a request of `limit` tokens is charged with `per_request`."""
+    concurrency = Fraction(blocks, per_request) if per_request else Fraction(0)
+    if settings.tokens_by_concurrency:
+        return int(concurrency * limit), concurrency
+    groups, block = max(1, len(shared.groups)), shared.smallest_block(limit)
+    return blocks // groups * block * settings.parallel.decode_context, concurrency
 
 
 def _log_lines(

@@ -130,12 +130,15 @@ def model_pages(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> t
     skipped = _skipped_layers(layers, stored, settings)
     plain = replace(stored, default=BF16.default)
     compressed = any(isinstance(s.extent, Strided) for layer in layers for s in layer.streams)
-    pages = [
-        page
-        for layer in layers
-        for part in layer.parts
-        for page in _part_pages(layer, part, plain if layer.index in skipped else stored, block, settings, compressed)
-    ]
+    built: dict[tuple[int, bool], tuple[Page, ...]] = {}
+    pages: list[Page] = []
+    for layer in layers:
+        plainly = layer.index in skipped
+        for part in layer.parts:
+            key = (id(part), plainly)  # layers of one kind share their streams
+            if key not in built:
+                built[key] = tuple(_part_pages(layer, part, plain if plainly else stored, block, settings, compressed))
+            pages += (replace(page, layer=layer.index) for page in built[key])
     pages = _align_states(pages, settings, block)
     if skipped:
         pages = _align_formats(pages, skipped, block)

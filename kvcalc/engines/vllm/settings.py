@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from kvcalc.engines.base import Parallel, version_key
+from kvcalc.engines.base import Parallel, check_counts, version_key
 from kvcalc.problems import usage_error
 
 VERSION = "0.33.0"
@@ -54,6 +54,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         version_key(self.version)
+        check_counts(self)
         if self.kv_cache_layout is not None and self.kv_cache_layout not in LAYOUTS:
             raise usage_error(f"unknown KV cache layout {self.kv_cache_layout[:20]!r}", help=", ".join(LAYOUTS))
         if self.parallel.tensor % self.parallel.decode_context:
