@@ -212,9 +212,9 @@ def workload_for(
     layout = model.layout()
     context = layout.context
     if seq_len is None:
-        if context is None:
+        if context is None and any(s.extent.grows or s.extent.saturation for g in layout.groups for s in g.streams):
             raise usage_error(f"{layout.name} states no context length", help="give --seq-len")
-        seq_len = context
+        seq_len = context or 1  # without a context only where the length changes nothing
     elif context is not None and seq_len > context:
         warnings.append(f"{seq_len:,} tokens exceed the context of {layout.name} ({context:,})")
     if encoder_len is None:
