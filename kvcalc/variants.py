@@ -32,10 +32,10 @@ class Variant:
         Raises:
             KvcalcError: the change does not apply to this model at all.
         """
+        if self.attention and not any(kind.geometry() for kind in spec.attention.values()):
+            raise usage_error(f"{spec.name} keeps no keys and values that {self.label!r} could change")
         for change in self.attention:
             changed = {name: change(kind) for name, kind in spec.attention.items()}
-            if changed == dict(spec.attention) and not any(kind.streams() for kind in spec.attention.values()):
-                raise usage_error(f"{spec.name} has nothing that {self.label!r} could change")
             spec = replace(spec, attention=cast("Mapping[str, AttentionKind]", changed))
         return spec
 
