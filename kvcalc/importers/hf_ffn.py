@@ -7,6 +7,9 @@ one) and what the family's attention reader found; it gives an `FfnLayout`:
 - `attention`: kind of attention -> fields to merge into every entry of that kind (`attention_bias`, `qk_norm`, ...);
 - `fields`: further keys of the spec (`hidden_size`, `vocab_size`, `norm`, `extra_weights`, `mtp`, ...).
 
+The table of families is hf_ffn_families.py; its readers stand in hf_ffn_moe.py, hf_ffn_gemma.py and hf_ffn_odd.py,
+what they share in hf_ffn_blocks.py; hf_quant.py reads quantization_config.
+
 Only what differs from the spec's own defaults is given. The rules were read from the modelling code of
 transformers 5.17.0 (src/transformers/models/<family>), or of the model's own repository where it says so.
 """
