@@ -144,13 +144,13 @@ def bailing_hybrid(config: Config) -> Layout:
     """Ling hybrid: MLA in every `layer_group_size`-th layer, Kimi delta attention (as wide as its heads) elsewhere."""
     names = replace(STANDARD, context=("max_position_embeddings", "model_max_length"))
     count, heads = layer_count(config), query_heads(config)
+    # transformers writes its own copy: there `head_dim` is the rotary width, and linear_head_dim this one.
     kda = {
         "kind": "kda",
-        "num_heads": heads,
-        "head_dim": config.size("head_dim"),
-        "short_conv_kernel_size": config.size("short_conv_kernel_size"),
+        "num_heads": config.optional("linear_num_heads") or heads,
+        "head_dim": config.optional("linear_head_dim") or config.size("head_dim"),
+        "short_conv_kernel_size": config.size("short_conv_kernel_size", "linear_conv_kernel_dim"),
     }
-    config.harmless("linear_head_dim", "linear_num_heads", "linear_conv_kernel_dim")
     if config.has("layer_types"):
         config.harmless("layer_group_size")
         layers = typed_layers(config, count, {FULL: "mla", LINEAR: "kda"}, list)
