@@ -1,0 +1,153 @@
+"""Pictures: what their axes say, which series they hold, and that the same report gives the same bytes."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.axes import Axes
+
+from kvcalc.problems import KvcalcError
+from kvcalc.render.plot import (
+    COLOURS,
+    plot_roofline,
+    plot_sweep,
+    plot_tiers,
+    roofline_figure,
+    sweep_figure,
+    tiers_figure,
+)
+from kvcalc.roofline import RooflineReport, roofline
+from kvcalc.spec.catalog import shipped_model
+from kvcalc.spec.hardware_catalog import find_hardware
+from kvcalc.sweep import SweepReport, parse_axis, sweep
+from kvcalc.tiers import TiersReport, tiers
+
+H200 = find_hardware("h200")
+BATCHES, LENGTHS = parse_axis("1:64:*2", "-b"), parse_axis("1K:128K:*2", "-s")
+
+
+@pytest.fixture(scope="module")
+def ladder() -> TiersReport:
+    return tiers(
+        shipped_model("qwen-72b"), find_hardware("a100-40gb"), batch_size=8, seq_len=32768,
+        storage_bytes_per_s=7 * 10**9,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def roof() -> RooflineReport:
+    return roofline(shipped_model("deepseek-v3"), H200, batch_size=64, seq_len=8192)
+
+
+@pytest.fixture(scope="module")
+def one_plane() -> SweepReport:
+    return sweep([shipped_model("llama-3.1-8b")], BATCHES, LENGTHS, gpus=[H200])
+
+
+def legend(axes: Axes) -> list[str]:
+    found = axes.get_legend()
+    return [text.get_text() for text in found.get_texts()] if found else []
+
+
+def test_ladder(ladder: TiersReport) -> None:
+    reads, holds = tiers_figure(ladder).axes
+    assert reads.get_xlabel() == "one decode step's read, at least [s]"
+    assert holds.get_xlabel() == "holds [B]"
+    assert [label.get_text() for label in reads.get_yticklabels()] == [line.title for line in ladder.tiers]
+    widths = [bar.get_width() for bar in reads.patches]
+    assert widths == pytest.approx([line.read_s for line in ladder.tiers])
+    assert holds.lines[0].get_xdata()[0] == ladder.cache_bytes
+    assert (reads.get_xscale(), holds.get_xscale()) == ("log", "log")
+
+
+def test_roof(roof: RooflineReport) -> None:
+    (axes,) = roofline_figure(roof).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("arithmetic intensity [FLOP/B]", "attainable [FLOP/s]")
+    said = legend(axes)
+    assert any(text.startswith("bf16: 989 TFLOP/s, ridge 206") for text in said)
+    assert "61 x MLA 128 x (512+64)\n  9.007 ms, bound by compute" in said
+    dots = [line for line in axes.lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+    mla = next(line for line in dots if line.get_label().startswith("61 x MLA"))
+    assert mla.get_xdata()[0] == pytest.approx(241.75, abs=0.01)
+    assert mla.get_ydata()[0] == pytest.approx(989e12)
+    for line in dots:
+        assert (
+            line.get_ydata()[0] <= min(max(roof.flops_per_s.values()), line.get_xdata()[0] * roof.bytes_per_s) * 1.001
+        )
+
+
+def test_plane_with_frontier(one_plane: SweepReport) -> None:
+    axes, bar = sweep_figure(one_plane).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("tokens per sequence", "sequences (batch)")
+    assert bar.get_ylabel() == "decode step, at least [ms]"
+    assert legend(axes) == ["fits below this line"]
+    mesh = axes.collections[0]
+    assert mesh.get_array().size == len(BATCHES) * len(LENGTHS)
+    seconds = one_plane.planes[0].block(0, len(BATCHES)).seconds
+    assert seconds is not None
+    assert mesh.get_array().ravel().tolist() == pytest.approx((1e3 * seconds).ravel().tolist())
+
+
+@pytest.mark.parametrize(("gpu", "said"), [("b300", "every point fits"), ("t4", "no point fits")])
+def test_plane_without_frontier(gpu: str, said: str) -> None:
+    report = sweep([shipped_model("llama-3.1-8b")], (1, 2), (1024, 2048), gpus=[find_hardware(gpu)])
+    assert legend(sweep_figure(report).axes[0]) == [said]
+
+
+def test_lines_of_models_saturate() -> None:
+    names = ["qwen-72b", "gemma-3-27b", "mistral-7b-v0.1"]
+    report = sweep([shipped_model(name) for name in names], (1,), LENGTHS)
+    (axes,) = sweep_figure(report).axes
+    assert legend(axes) == [f"{name}, bf16" for name in names]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("tokens per sequence", "KV cache [B]")
+    window = axes.lines[2].get_ydata()
+    # Mistral-7B-v0.1: 131,072 B a token in a window of 4,096.
+    assert window[-1] == window[LENGTHS.index(4096)] == 131_072 * 4096
+    assert len({line.get_color() for line in axes.lines}) == 3
+    assert {line.get_color() for line in axes.lines} <= set(COLOURS)
+
+
+def test_too_many_lines(one_plane: SweepReport) -> None:
+    crowd = SweepReport(planes=one_plane.planes * 17, assumptions=())
+    with pytest.raises(KvcalcError, match="told apart"):
+        sweep_figure(crowd)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_same_report_same_bytes(
+    tmp_path: Path, suffix: str, ladder: TiersReport, roof: RooflineReport, one_plane: SweepReport
+) -> None:
+    jobs: list[tuple[Any, Any]] = [(plot_tiers, ladder), (plot_roofline, roof), (plot_sweep, one_plane)]
+    for index, (plot, report) in enumerate(jobs):
+        first, second = (tmp_path / f"{index}{turn}.{suffix}" for turn in "ab")
+        plot(report, str(first))
+        plot(report, str(second))
+        assert first.read_bytes() == second.read_bytes()
+        assert first.stat().st_size > 5000
+
+
+def test_the_user_is_told(tmp_path: Path, ladder: TiersReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KvcalcError, match="no picture's name"):
+        plot_tiers(ladder, str(tmp_path / "picture.txt"))
+    with pytest.raises(KvcalcError, match="cannot be written"):
+        plot_tiers(ladder, str(tmp_path / "nowhere" / "picture.png"))
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(KvcalcError) as told:
+        plot_tiers(ladder, str(tmp_path / "picture.png"))
+    assert told.value.problems[0].help == "pip install 'kvcalc[plot]'"
