@@ -55,5 +55,7 @@ def compare_document(report: CompareReport) -> Document:
 
 
 def _percent(ratio: Fraction | None) -> str:
-    """`100 %`, `6.66 %`."""
-    return "" if ratio is None else f"{float(ratio * 100):.4g} %"
+    """`6.66 %`, `71.1 x` from tenfold on; nothing for less than nothing."""
+    if ratio is None or ratio < 0:
+        return ""
+    return f"{float(ratio):.4g} x" if ratio >= 10 else f"{float(ratio * 100):.4g} %"
