@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
@@ -12,6 +13,8 @@ from io import TextIOWrapper
 import typer
 
 from kvcalc.problems import KvcalcError
+
+OUTPUT_BUFFER = 2**24
 
 HOW_MANY = "How many bytes, against what, why"
 HOW_FAST = "How fast they stream"
@@ -97,13 +100,27 @@ def _open_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    with suppress(OSError):  # not a stream of the system's, as in tests
+        # Room for a whole answer: it is written at the end, where run() sees a reader that has left or a full disk.
+        sys.stdout = open(  # noqa: SIM115 - lives as long as the process
+            sys.stdout.fileno(), "w", OUTPUT_BUFFER, "utf-8", "backslashreplace", newline="\n", closefd=False
+        )
+
+
+def _silence() -> None:
+    """What is still buffered for standard output goes nowhere, and so fails nowhere."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run() -> None:
     """Entry point. Exit codes: 0 fine; 1 findings, does not fit, disagrees; 2 wrong usage or input; 130 interrupted."""
     _open_output()
     try:
-        build_app(_wanted(sys.argv[1:]))()
+        try:
+            build_app(_wanted(sys.argv[1:]))()
+        finally:
+            sys.stdout.flush()
     except KvcalcError as error:
         from kvcalc.render.problems import print_problems
 
@@ -111,9 +128,10 @@ def run() -> None:
         sys.exit(2)
     except BrokenPipeError:
         # The reader has left (`| head`): nothing to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         sys.exit(0)
     except OSError as error:
+        _silence()
         print(f"kvcalc: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:  # A promise: no traceback reaches a user.

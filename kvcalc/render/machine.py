@@ -53,4 +53,4 @@ def bare(value: Cell) -> str:
         return str(value.numerator) if value.denominator == 1 else repr(float(value))
     text = repr(value) if isinstance(value, float) else str(value)
     # A spreadsheet would run a cell that starts like a formula.
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "@", "\t", "\r") else text
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
