@@ -3,7 +3,7 @@
 Rules: transformers 5.23.0 src/transformers/cache_utils.py:104-195 (DynamicLayer), 196-260 (sliding: keeps W - 1
 tokens, as a view of a tensor that still holds W, or the whole prompt right after prefill), 403-600 (static),
 743-1030 (quantised), 1160-1250 (states: K columns of a convolution, recurrent state in fp32), 1910-2110 (DeepSeek-V4).
-Latents are stored since version 5; 4.57 stored expanded heads.
+Latents are stored since version 5; before (4.57.6) the cache held the expanded heads.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from kvcalc.engines.base import (
     layer_streams,
     logical_bytes,
     rows_bytes,
+    version_key,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -68,6 +69,20 @@ def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
     extra = {Role.BUFFER: asked.default} if Role.BUFFER in roles else {}
     extra |= {Role.CONV: BF16.default, Role.STATE: cache_dtype("fp32")} if roles & STATE_ROLES else {}
     return with_roles(asked, extra)
+
+
+LATENTS_STORED = (5, 0, 0)
+
+
+def _as_cached(spec: ModelSpec, settings: Settings) -> ModelSpec:
+    """The model as this version caches it: before 5.0 with the heads of a latent written out."""
+    if version_key(settings.version) >= LATENTS_STORED:
+        return spec
+    expanded = {
+        name: kind.with_kv_heads(None) if any(s.role is Role.LATENT for s in kind.streams()) else kind
+        for name, kind in spec.attention.items()
+    }
+    return replace(spec, attention=expanded)
 
 
 def _copies(part: Sequence[Stream]) -> int:
@@ -161,6 +176,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
         raise usage_error("transformers has no context parallelism for its caches", help="use -dcp 1")
     if settings.cache == "static" and (settings.max_cache_len or workload.seq_len) < workload.seq_len:
         raise usage_error(f"max_cache_len {settings.max_cache_len:,} is shorter than {workload.seq_len:,} tokens")
+    spec = _as_cached(spec, settings)
     stored, layers = engine_formats(spec, workload.formats), layer_streams(spec)
     parallel, batch = settings.parallel, workload.batch_size
     shares: list[Share] = []

@@ -15,7 +15,6 @@ from kvcalc.engines.base import (
     assemble,
     check_context_parallel,
     check_counts,
-    heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
@@ -25,7 +24,7 @@ from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
-from kvcalc.streams import Stream
+from kvcalc.streams import Sharding, Stream
 
 NAME = "ideal"
 
@@ -45,7 +44,9 @@ class Settings:
 def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, parallel: Parallel) -> int:
     """Context parallel ranks share the tokens of what grows; the heads are shared by the groups that remain."""
     share = parallel.decode_context if stream.extent.grows else 1
-    heads = heads_per_rank(stream, parallel.tensor // share, NAME)
+    heads = stream.heads
+    if stream.sharding is Sharding.HEADS:
+        heads = ceil_div(heads, parallel.tensor // share)
     rows = ceil_div(stream.extent.rows(workload.seq_len, workload.encoder_len), share)
     return ceil_div(stream.format(formats).bits(rows, heads, stream.width), 8)
 

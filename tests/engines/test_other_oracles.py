@@ -250,6 +250,14 @@ def test_transformers_quantised_caches(case: Case) -> None:
     assert decoded.figures[0].bytes == decoded.logical_bytes == case["expect_bytes_after_decode"]
 
 
+def test_transformers_4_expanded_the_latent() -> None:
+    """4.57.6: every head's K of 192 and V of 128 elements (2 B each), where version 5 stores 576 for all heads."""
+    spec = model({"m": mla()}, "mm")
+    old = hf_transformers.allocate(spec, work(100), hf_transformers.Settings(version="4.57.6"))
+    assert old.allocated_bytes == 2 * 100 * 128 * (192 + 128) * 2
+    assert hf_transformers.allocate(spec, work(100), hf_transformers.Settings()).allocated_bytes == 2 * 100 * 576 * 2
+
+
 # --- llama.cpp
 
 
