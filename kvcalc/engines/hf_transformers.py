@@ -8,10 +8,11 @@ Latents are stored since version 5; before (4.57.6) the cache held the expanded 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
+from kvcalc.attention.whatif import with_kv_heads
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
 from kvcalc.engines.base import (
     Allocation,
@@ -35,6 +36,9 @@ from kvcalc.formats import STATE_ROLES, Role, ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Stream, Strided, Window
+
+if TYPE_CHECKING:
+    from kvcalc.attention import AttentionKind
 
 NAME, VERSION = "transformers", "5.23.0"
 FORMATS = ("bf16", "fp16", "fp32")
@@ -79,10 +83,10 @@ def _as_cached(spec: ModelSpec, settings: Settings) -> ModelSpec:
     if version_key(settings.version) >= LATENTS_STORED:
         return spec
     expanded = {
-        name: kind.with_kv_heads(None) if any(s.role is Role.LATENT for s in kind.streams()) else kind
+        name: with_kv_heads(kind, None) if any(s.role is Role.LATENT for s in kind.streams()) else kind
         for name, kind in spec.attention.items()
     }
-    return replace(spec, attention=expanded)
+    return replace(spec, attention=cast("Mapping[str, AttentionKind]", expanded))
 
 
 def _copies(part: Sequence[Stream]) -> int:
