@@ -90,6 +90,13 @@ def latent(config: Config) -> dict[str, Fields]:
     return for_kinds(LATENT, attention_bias=config.flag("attention_bias"))
 
 
+def must_be_off(config: Config, *names: str) -> None:
+    """Refuses switches whose weights are not described here; no published model sets them."""
+    for name in names:
+        if config.flag(name):
+            config.refuse(name, f"{config.model_type}: {name} is true, and its weights are not described")
+
+
 # Feed-forward blocks.
 
 

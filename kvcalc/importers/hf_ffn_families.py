@@ -21,6 +21,7 @@ from kvcalc.importers.hf_ffn_blocks import (
     latent,
     mtp_copies,
     multiple,
+    must_be_off,
 )
 
 
@@ -85,15 +86,31 @@ MPT = {"hidden_size": ("d_model", "hidden_size")}
 
 
 def afmoe_attention(config: Config) -> dict[str, Fields]:
-    bias = config.flag("attention_bias")
-    return for_kinds(HEADED, attention_bias=bias, o_bias=bias, qk_norm="head", output_gate="element")
+    must_be_off(config, "attention_bias")
+    return for_kinds(HEADED, qk_norm="head", output_gate="element")
 
 
 def falcon_h1_attention(config: Config) -> dict[str, Fields]:
     """Attention and Mamba-2 side by side (FalconH1Mixer); the mixer's norm is optional."""
+    must_be_off(config, "mamba_proj_bias", "projectors_bias")
     fields = mamba_attention(config)
     fields["mamba2"]["gated_norm"] = config.flag("mamba_rms_norm")
     return fields
+
+
+def stablelm_attention(config: Config) -> dict[str, Fields]:
+    """qk_layernorm holds a norm per head (StableLmLayerNormPerHead)."""
+    norm = "full" if config.flag("qk_layernorm") else None
+    return for_kinds(HEADED, attention_bias=config.flag("use_qkv_bias"), qk_norm=norm)
+
+
+def stablelm_norms(config: Config, layout: Layout) -> Fields:
+    return {"norms_per_layer": 1} if config.flag("use_parallel_residual") else {}
+
+
+def phi_head(config: Config, layout: Layout) -> Fields:
+    must_be_off(config, "qk_layernorm")
+    return {"lm_head_bias": True}
 
 
 def post_norms(config: Config, layout: Layout) -> Fields:
@@ -111,6 +128,7 @@ GEMMA2 = Family(ffn=dense(), attention=by_flag(), tied=True, norms_per_layer=4)
 GEMMA3 = Family(ffn=dense(), attention=by_flag(qk_norm="head"), tied=True, norms_per_layer=4)
 QWEN3 = Family(ffn=dense(), attention=by_flag(qk_norm="head"))
 QWEN3_MOE = Family(ffn=moe.qwen_moe, attention=by_flag(qk_norm="head"))
+STABLELM = Family(ffn=dense(), attention=stablelm_attention, norm="layer", model=stablelm_norms)
 SINKS = Family(ffn=dense(bias="mlp_bias"), attention=by_flag(sinks=True))
 QWEN2 = Family(ffn=dense(), attention=fixed(attention_bias=True))
 T5 = Family(ffn=odd.t5, model=odd.t5_model, tied=True, names=MPT)
@@ -171,7 +189,7 @@ FAMILIES: Mapping[str, Family] = {
     "glm4v": Family(ffn=dense(), attention=fixed(attention_bias=True), norms_per_layer=4),
     "hunyuan_vl": Family(ffn=dense(), attention=odd.hunyuan_attention),
     "vaultgemma": Family(ffn=dense(), attention=by_flag(), tied=True),
-    "stablelm_epoch": Family(ffn=dense(), attention=by_flag(o=False, flag="use_qkv_bias"), norm="layer"),
+    "stablelm_epoch": STABLELM,
     "helium": Family(ffn=dense(bias="mlp_bias"), attention=by_flag(o=False)),
     "minicpm": Family(ffn=dense(), attention=by_flag()),
     "mistral": Family(ffn=dense()),
@@ -232,7 +250,7 @@ FAMILIES: Mapping[str, Family] = {
     "dots1": Family(ffn=moe.glm_moe, attention=by_flag(qk_norm="head")),
     "bailing_moe_v2": Family(ffn=moe.glm_moe, attention=bailing_attention),
     "kimi_linear": Family(ffn=moe.kimi_linear, attention=latent),
-    "minicpm3": Family(ffn=dense(), attention=latent),
+    "minicpm3": Family(ffn=dense(bias="mlp_bias"), attention=latent),
     "ernie4_5_moe": Family(ffn=moe.ernie_moe, attention=by_flag(flag="use_bias"), tied=True),
     "minimax": MIXTRAL,
     "minimax_text_01": MIXTRAL,
@@ -258,10 +276,10 @@ FAMILIES: Mapping[str, Family] = {
         ffn=dense(gated=False, bias="use_bias", bias_default=True), attention=by_flag(flag="use_bias", default=True),
         norm="layer", tied=True,
     ),
-    "stablelm": Family(ffn=dense(), attention=by_flag(o=False, flag="use_qkv_bias"), norm="layer"),
+    "stablelm": STABLELM,
     "phi": Family(
         ffn=dense(gated=False, bias=True), attention=fixed(attention_bias=True, o_bias=True), norm="layer",
-        norms_per_layer=1, model=with_head_bias,
+        norms_per_layer=1, model=phi_head,
     ),
     "gpt2": Family(
         ffn=dense("n_inner", gated=False, bias=True), attention=fixed(attention_bias=True, o_bias=True),

@@ -11,6 +11,7 @@ from kvcalc.importers.hf_ffn_blocks import (
     everywhere,
     leading_dense,
     moe_entry,
+    must_be_off,
     placed,
 )
 
@@ -49,6 +50,7 @@ def deepseek(config: Config, layout: Layout) -> Blocks:
 
 def glm_moe(config: Config, layout: Layout) -> Blocks:
     """GLM-4.5, dots.llm1, Ling: DeepSeek-V3's placement and router."""
+    must_be_off(config, "mlp_bias")
     moe = moe_entry(
         config,
         n_shared_experts=config.optional("n_shared_experts", "num_shared_experts", least=0) or 0,
@@ -72,17 +74,17 @@ def llama4(config: Config, layout: Layout) -> Blocks:
 
 
 def ernie_moe(config: Config, layout: Layout) -> Blocks:
+    must_be_off(config, "use_bias")
     moe = moe_entry(
         config,
         n_shared_experts=config.optional("moe_num_shared_experts", least=0) or 0,
         correction_bias=True,
-        bias=config.flag("use_bias"),
     )
     start = config.optional("moe_layer_start_index", least=0) or 0
     end = config.optional("moe_layer_end_index")
     every = config.optional("moe_layer_interval") or 1
     last = len(layout.layers) - 1 if end is None else end
-    block = dense_entry(config.size("intermediate_size"), bias=config.flag("use_bias"))
+    block = dense_entry(config.size("intermediate_size"))
     return placed(lambda index: start <= index <= last and (index + 1) % every == 0, block, moe, layout)
 
 

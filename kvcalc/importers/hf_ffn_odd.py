@@ -15,6 +15,7 @@ from kvcalc.importers.hf_ffn_blocks import (
     extra,
     for_kinds,
     moe_entry,
+    must_be_off,
     placed,
 )
 
@@ -239,10 +240,10 @@ def nemotron_h(config: Config, layout: Layout) -> Blocks:
     if "dense" in layers:
         ffn["dense"] = dense_entry(config.size("intermediate_size"), gated=False, bias=bias)
     if "moe" in layers:
+        must_be_off(config, "mlp_bias")
         ffn["moe"] = moe_entry(
             config,
             gated=False,
-            bias=bias,
             n_shared_experts=config.optional("n_shared_experts", least=0) or 0,
             shared_expert_intermediate_size=_nemotron_shared(config),
             moe_latent_size=config.optional("moe_latent_size"),
