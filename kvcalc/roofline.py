@@ -15,7 +15,7 @@ from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.footprint import Workload, workload_for
 from kvcalc.problems import usage_error
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import ModelSpec, layer_groups
+from kvcalc.spec.model import ModelSpec
 from kvcalc.steps import Convention, Phase
 from kvcalc.traffic import Traffic, kept_bytes, traffic
 from kvcalc.weight_traffic import ONE_RANK, Shards
@@ -165,8 +165,9 @@ def gemm_type(weight_format: str) -> str:
 def points(counted: Traffic, limits: Ceilings, attention_dtype: str = "bf16") -> tuple[Point, ...]:
     """Every component of a step: layer groups' attention, then the weights."""
     attention = (
-        point(group.label, "attention", group.bytes, group.flops, limits, attention_dtype, group.layers)
+        point(kernel.label, "attention", kernel.bytes, kernel.flops, limits, attention_dtype, kernel.layers)
         for group in counted.groups
+        for kernel in group.kernels
     )
     gemms = (
         point(_gemm_name(w.component, w.format), "gemm", w.read_bytes, w.flops, limits, gemm_type(w.format))
@@ -284,7 +285,10 @@ def roofline(
 def _needed(spec: ModelSpec, counted: Traffic, workload: Workload, scheme: WeightScheme, shards: Shards) -> int:
     """Weights and cache of the fullest rank."""
     weights = max(ledger.total for ledger in weight_bytes_per_stage(spec, scheme, shards.weights))
-    kept = sum(group.count * kept_bytes(group, workload.seq_len, workload, shards) for group in layer_groups(spec))
+    kept = sum(
+        group.count * kept_bytes(group.logical_streams, workload.seq_len, workload, shards)
+        for group in spec.layout().groups
+    )
     return weights + counted.rank_batch * kept
 
 

@@ -126,6 +126,8 @@ class Read:
     """Heads' rows that are read: those of the stream, or one for each query head (convention `expanded`)."""
     split: bool
     """Dealt out over tensor-parallel ranks."""
+    kernel: str = "attention"
+    """Kernels of a layer run one after another: an indexer's scan comes before the attention over what it chose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,7 @@ class Work:
     """The units are dealt out over tensor-parallel ranks."""
     decode_only: bool = False
     """In a prefill a projection that the weights already count does it."""
+    kernel: str = "attention"
 
     @property
     def formula(self) -> str:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
+from kvcalc.layout import CacheGroup
 from kvcalc.problems import usage_error
 from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import LayerGroup, ModelSpec, layer_groups
+from kvcalc.spec.model import ModelSpec, layer_groups
 from kvcalc.steps import DECODE, Convention
-from kvcalc.traffic import group_reads, group_work, kept_bytes, read_bytes, work_flops, written
+from kvcalc.traffic import Kernel, kept_bytes, kernels, read_bytes, work_flops, written
 from kvcalc.units import parse_count
 from kvcalc.weight_traffic import ONE_RANK, Shards, WeightTraffic, step_weights
 from kvcalc.weights.ledger import WeightScheme, weight_bytes_per_stage, weight_scheme
@@ -142,7 +143,9 @@ def plane(
     weights_of = step_weights(spec, "decode", stored, shards)
     weights = [weights_of.at(batch) for batch in batches]
     gemm_flops = [sum(part.flops for part in parts) for parts in weights]
-    per_length = _PerLength(layer_groups(spec), workload, convention, shards)
+    groups = layer_groups(spec)
+    ran = tuple((group.count, kernel) for group in groups for kernel in kernels(group, "decode", convention))
+    per_length = _PerLength(tuple(group.cache_group() for group in groups), ran, workload, shards)
     tokens = _tokens(per_length, lengths, max(ranks), max(gemm_flops))
     exact = tokens.dtype != np.int64
 
@@ -201,38 +204,42 @@ def _array(values: Sequence[int]) -> Ints:
 class _PerLength:
     """Figures of one sequence on one rank, all layers, for an array of lengths."""
 
-    groups: tuple[LayerGroup, ...]
+    kept_groups: tuple[CacheGroup, ...]
+    kernels: tuple[tuple[int, Kernel], ...]
+    """(layers, kernel of each of them)."""
     workload: Workload
-    convention: Convention
     shards: Shards
 
     def kept(self, tokens: Ints) -> Ints:
-        parts = (group.count * kept_bytes(group, tokens, self.workload, self.shards) for group in self.groups)
+        parts = (
+            group.count * kept_bytes(group.logical_streams, tokens, self.workload, self.shards)
+            for group in self.kept_groups
+        )
         return sum(parts, tokens * 0)
 
     def read(self, tokens: Ints) -> Ints:
-        return sum((read for read, _, _ in self._groups(tokens)), tokens * 0)
+        return sum((self._read(layers, kernel, tokens) for layers, kernel in self.kernels), tokens * 0)
 
     def flops(self, tokens: Ints) -> Ints:
-        return sum((flops for _, _, flops in self._groups(tokens)), tokens * 0)
+        return sum((self._flops(layers, kernel, tokens) for layers, kernel in self.kernels), tokens * 0)
 
     def seconds(self, tokens: Ints, limits: Ceilings, dtype: str) -> Floats:
+        """Each kernel at its own limit, one after another."""
         rate = limits.compute(dtype)[1]
         total = np.zeros(len(tokens))
-        for read, wrote, flops in self._groups(tokens):
-            memory_s = (read.astype(np.float64) + wrote) / limits.bytes_per_s
-            total += np.maximum(memory_s, flops.astype(np.float64) / rate)
+        for layers, kernel in self.kernels:
+            wrote = float(layers * written(kernel.streams, self.workload, self.shards))
+            memory_s = (self._read(layers, kernel, tokens).astype(np.float64) + wrote) / limits.bytes_per_s
+            total += np.maximum(memory_s, self._flops(layers, kernel, tokens).astype(np.float64) / rate)
         return total
 
-    def _groups(self, tokens: Ints) -> Iterator[tuple[Ints, float, Ints]]:
-        """(read bytes, written bytes, FLOPs) of every layer group."""
-        for group in self.groups:
-            read, flops = tokens * 0, tokens * 0
-            for part in group_reads(group, self.convention):
-                read = read + group.count * read_bytes(part, "decode", tokens, self.workload, self.shards)
-            for work in group_work(group, "decode", self.convention):
-                flops = flops + group.count * work_flops(work, "decode", tokens, self.workload, self.shards)
-            yield read, float(group.count * written(group, self.workload, self.shards)), flops
+    def _read(self, layers: int, kernel: Kernel, tokens: Ints) -> Ints:
+        parts = (layers * read_bytes(read, "decode", tokens, self.workload, self.shards) for read in kernel.reads)
+        return sum(parts, tokens * 0)
+
+    def _flops(self, layers: int, kernel: Kernel, tokens: Ints) -> Ints:
+        parts = (layers * work_flops(work, "decode", tokens, self.workload, self.shards) for work in kernel.work)
+        return sum(parts, tokens * 0)
 
 
 def _gemm_seconds(weights: Sequence[tuple[WeightTraffic, ...]], limits: Ceilings) -> Floats:

@@ -7,7 +7,7 @@ rank, integers (means, where a write or a draw of experts happens only now and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -44,10 +44,9 @@ class WorkFlops:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupTraffic:
-    """All layers with the same caches; totals cover every layer and the rank's share of the batch."""
+class KernelTraffic:
+    """One kernel of a layer group; totals cover every layer and the rank's share of the batch."""
 
-    names: tuple[str, ...]
     label: str
     layers: int
     streams: tuple[StreamTraffic, ...]
@@ -60,6 +59,16 @@ class GroupTraffic:
     def bytes(self) -> Fraction:
         """Read and written."""
         return self.read_bytes + self.written_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTraffic:
+    """All layers with the same caches."""
+
+    names: tuple[str, ...]
+    label: str
+    layers: int
+    kernels: tuple[KernelTraffic, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,31 +142,47 @@ def work_flops(work: Work, phase: Phase, tokens: IntLike, workload: Workload, sh
     return pairs(tokens, workload.encoder_len) * (work.flops * shards.units(work.units, work.split, grows=False))
 
 
-def group_reads(group: LayerGroup, convention: Convention) -> tuple[Read, ...]:
-    """What one layer's decode step reads."""
-    return tuple(read for kind in group.attention for read in kind.decode_reads(convention))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What one kernel of a layer reads, writes and computes."""
+
+    label: str
+    reads: tuple[Read, ...]
+    work: tuple[Work, ...]
+    streams: tuple[Stream, ...]
+    """Those it reads and this layer itself keeps: a step writes them too."""
 
 
-def group_work(group: LayerGroup, phase: Phase, convention: Convention) -> tuple[Work, ...]:
-    """What one layer computes between its projections."""
-    found = (work for kind in group.attention for work in kind.work(convention))
-    return tuple(work for work in found if phase == "decode" or not work.decode_only)
+def kernels(group: LayerGroup, phase: Phase, convention: Convention) -> Iterator[Kernel]:
+    """The kernels between the projections of one layer, in the order in which they run."""
+    for kind in group.attention:
+        kept = kind.streams()
+        reads = kind.decode_reads(convention)
+        work = [each for each in kind.work(convention) if phase == "decode" or not each.decode_only]
+        for name in dict.fromkeys([*(each.kernel for each in work), *(read.kernel for read in reads)]):
+            mine = tuple(read for read in reads if read.kernel == name)
+            yield Kernel(
+                label=kind.label if name == "attention" else f"{kind.label}: {name}",
+                reads=mine,
+                work=tuple(each for each in work if each.kernel == name),
+                streams=tuple(stream for stream in kept if any(read.stream == stream for read in mine)),
+            )
 
 
-def kept_bytes(group: LayerGroup, tokens: IntLike, workload: Workload, shards: Shards) -> IntLike:
-    """Bytes that one layer keeps of one sequence of `tokens` tokens on one rank."""
+def kept_bytes(streams: Iterable[Stream], tokens: IntLike, workload: Workload, shards: Shards) -> IntLike:
+    """Bytes that one layer keeps in `streams` of one sequence of `tokens` tokens on one rank."""
     total = tokens * 0
-    for stream in group.cache_group().logical_streams:
+    for stream in streams:
         heads = shards.units(stream.heads, stream.sharding is Sharding.HEADS, grows=stream.extent.grows)
         rows = shards.rows(stream.extent.rows(tokens, workload.encoder_len), stream)
         total = total + bytes_of(stream.format(workload.formats).bits(rows, heads, stream.width))
     return total
 
 
-def written(group: LayerGroup, workload: Workload, shards: Shards) -> Fraction:
+def written(streams: Iterable[Stream], workload: Workload, shards: Shards) -> Fraction:
     """Bytes that one layer writes for one sequence in a decode step: the mean growth, and the states again."""
     total = Fraction(0)
-    for stream in group.cache_group().logical_streams:
+    for stream in streams:
         grows = stream.extent.grows
         heads = shards.units(stream.heads, stream.sharding is Sharding.HEADS, grows=grows)
         stored = stream.format(workload.formats)
@@ -201,14 +226,16 @@ def traffic(
         return sum(
             group.layers * rank_batch * stream.read_bytes
             for group in groups
-            for stream in group.streams
+            for kernel in group.kernels
+            for stream in kernel.streams
             if stream.part == name
         )
 
-    read = sum(group.read_bytes for group in groups)
-    wrote = sum((group.written_bytes for group in groups), Fraction(0))
+    ran = [kernel for group in groups for kernel in group.kernels]
+    read = sum(kernel.read_bytes for kernel in ran)
+    wrote = sum((kernel.written_bytes for kernel in ran), Fraction(0))
     weights_read = sum(weight.read_bytes for weight in weights)
-    attention_flops, gemm_flops = sum(group.flops for group in groups), sum(weight.flops for weight in weights)
+    attention_flops, gemm_flops = sum(kernel.flops for kernel in ran), sum(weight.flops for weight in weights)
     return Traffic(
         phase=phase,
         model=spec.name,
@@ -249,6 +276,20 @@ def _assumptions(weights: tuple[WeightTraffic, ...], phase: Phase) -> Iterator[s
 def _group_traffic(
     group: LayerGroup, workload: Workload, phase: Phase, convention: Convention, shards: Shards, rank_batch: int
 ) -> GroupTraffic:
+    return GroupTraffic(
+        names=group.names,
+        label=group.label,
+        layers=group.count,
+        kernels=tuple(
+            _kernel_traffic(kernel, group.count, workload, phase, shards, rank_batch)
+            for kernel in kernels(group, phase, convention)
+        ),
+    )
+
+
+def _kernel_traffic(
+    kernel: Kernel, layers: int, workload: Workload, phase: Phase, shards: Shards, rank_batch: int
+) -> KernelTraffic:
     tokens = workload.seq_len
     streams = tuple(
         StreamTraffic(
@@ -259,20 +300,21 @@ def _group_traffic(
             rows=read_rows(read, phase, tokens, workload, shards),
             read_bytes=read_bytes(read, phase, tokens, workload, shards),
         )
-        for read in group_reads(group, convention)
+        for read in kernel.reads
     )
     work = tuple(
         WorkFlops(name=work.name, formula=work.formula, flops=work_flops(work, phase, tokens, workload, shards))
-        for work in group_work(group, phase, convention)
+        for work in kernel.work
     )
-    times = rank_batch * group.count
+    times = rank_batch * layers
     wrote = (
-        written(group, workload, shards) if phase == "decode" else Fraction(kept_bytes(group, tokens, workload, shards))
+        written(kernel.streams, workload, shards)
+        if phase == "decode"
+        else Fraction(kept_bytes(kernel.streams, tokens, workload, shards))
     )
-    return GroupTraffic(
-        names=group.names,
-        label=group.label,
-        layers=group.count,
+    return KernelTraffic(
+        label=kernel.label,
+        layers=layers,
         streams=streams,
         work=work,
         read_bytes=times * sum(stream.read_bytes for stream in streams),

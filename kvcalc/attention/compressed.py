@@ -75,7 +75,7 @@ class Compressed(Attention):
         queries = num_attention_heads or self.num_attention_heads
         kept = [stream for stream in self.streams() if stream.role is not Role.BUFFER]
         return tuple(
-            Read(stream=stream, extent=stream.extent, heads=stream.heads, split=False)
+            Read(stream=stream, extent=stream.extent, heads=stream.heads, split=False, kernel="index")
             if stream.role is Role.INDEX
             else read_by(stream, self._chosen(stream), queries, convention)
             for stream in kept
@@ -92,7 +92,9 @@ class Compressed(Attention):
                 found.append(Work(name=f"values ({stream.name})", extent=rows, units=heads, flops=flops))
             elif stream.role is Role.INDEX:
                 scan, scanners = 2 * stream.width, self.index_n_heads or 1
-                found.append(Work(name="index", extent=stream.extent, units=scanners, flops=scan, split=False))
+                found.append(
+                    Work(name="index", extent=stream.extent, units=scanners, flops=scan, split=False, kernel="index")
+                )
         return tuple(found)
 
     def _chosen(self, stream: Stream) -> Extent:

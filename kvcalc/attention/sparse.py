@@ -53,7 +53,7 @@ class Sparse(LatentAttention):
         queries = num_attention_heads or self.num_attention_heads
         latent, *index = self.streams()
         chosen = read_by(latent, TopK(latent.extent, self.index_topk), queries, convention)
-        return (chosen, *(Read(stream=s, extent=s.extent, heads=s.heads, split=False) for s in index))
+        return (chosen, *(Read(stream=s, extent=s.extent, heads=s.heads, split=False, kernel="index") for s in index))
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
         """The scan, 2 x index_head_dim per indexer head and token, and absorbed MLA over the chosen rows.
@@ -65,7 +65,10 @@ class Sparse(LatentAttention):
         if self.index_cache == "shared":
             return attention
         scan = 2 * self.index_head_dim
-        return (Work(name="index", extent=extent, units=self.index_n_heads, flops=scan, split=False), *attention)
+        return (
+            Work(name="index", extent=extent, units=self.index_n_heads, flops=scan, split=False, kernel="index"),
+            *attention,
+        )
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """MLA's, and the indexer: queries from q's latent, one key with a LayerNorm, a weight per head (replicated).

@@ -27,7 +27,9 @@ def step(spec: ModelSpec, tokens: int, dtype: str) -> Traffic:
 
 
 def work(counted: Traffic, name: str) -> int:
-    return sum(w.flops * group.layers for group in counted.groups for w in group.work if w.name == name)
+    return sum(
+        w.flops * group.layers for group in counted.groups for k in group.kernels for w in k.work if w.name == name
+    )
 
 
 # bytes at 8K and 32K (fp8 KV), FLOPs at 8K and 32K

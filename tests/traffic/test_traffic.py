@@ -28,7 +28,13 @@ def tp(ranks: int, context: int = 1, **others: object) -> Shards:
 
 
 def flops(counted: Traffic, name: str) -> int:
-    return sum(w.flops * g.layers * counted.rank_batch for g in counted.groups for w in g.work if w.name == name)
+    return sum(
+        w.flops * g.layers * counted.rank_batch
+        for g in counted.groups
+        for k in g.kernels
+        for w in k.work
+        if w.name == name
+    )
 
 
 def test_qwen_72b_reads_its_whole_cache() -> None:
@@ -214,6 +220,8 @@ def test_every_shipped_model_has_traffic(name: str) -> None:
         assert counted.cache_read_bytes <= kept or any("shares" in g.label for g in counted.groups)
         parts = ("kv_read_bytes", "index_read_bytes", "cross_read_bytes", "state_read_bytes")
         assert counted.cache_read_bytes == sum(getattr(counted, part) for part in parts)
+        prefill = traffic(spec, workload(tokens, batch_size=2, encoder_len=10), phase="prefill")
+        assert prefill.written_bytes == kept
         assert counted.bytes == counted.cache_read_bytes + counted.written_bytes + counted.weight_read_bytes
 
 
