@@ -159,6 +159,19 @@ def _weights(config: Config, found: Layout) -> tuple[FfnLayout | None, tuple[str
     return weights, ()
 
 
+def from_layout(
+    config: Config, found: Layout, *, name: str, rule: str, fields: Mapping[str, Any]
+) -> ImportedSpec:  # fmt: skip
+    """A spec from what another importer read of attention; `fields` are further keys of the spec, where known."""
+    none: list[None] = [None]
+    known = {key: value for key, value in fields.items() if _whole(value)}
+    weights = FfnLayout(ffn={}, layers=none * len(found.layers), mtp_layers=none * len(found.mtp_layers), fields=known)
+    return _imported(
+        config, found, weights, name=name, rule=rule, defaults=tuple(config.all_defaults()),
+        notes=("weights are not described: a GGUF header says too little of them",),
+    )  # fmt: skip
+
+
 def _imported(
     config: Config, found: Layout, weights: FfnLayout | None, *, name: str | None, rule: str,
     defaults: tuple[str, ...], notes: tuple[str, ...] = (), assumed: tuple[str, ...] = (),

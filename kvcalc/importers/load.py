@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from kvcalc.importers.hf_config import ImportedSpec, read_document, spec_name
@@ -46,6 +47,34 @@ def load_config(path: str, *, assume: str | None = None) -> ImportedSpec:
         path = str(inner)
     name, content = read_bytes(path)
     return read_document(json_document(name, content), assume=assume, name=spec_name(str(Path(name).absolute())))
+
+
+def is_foreign(model: str) -> bool:
+    """Whether MODEL names a file or folder that an importer reads, rather than a spec of ours."""
+    return model.lower().endswith((".json", ".gguf")) or (model != "-" and Path(model).is_dir())
+
+
+def load_foreign(model: str, *, assume: str | None = None, hub: bool = False) -> ImportedSpec:
+    """A config.json, a folder with one, a .gguf, or (with `hub`) `org/name` on the Hugging Face hub.
+
+    Args:
+        assume: see `hf_config.ASSUMPTIONS`.
+
+    Raises:
+        KvcalcError: unreadable, malformed, unknown, or refused.
+    """
+    if model.lower().endswith(".gguf"):
+        from kvcalc.importers.gguf import load_gguf
+
+        return load_gguf(model)
+    if hub and not Path(model).exists():
+        from kvcalc.importers.hub import fetch_config
+
+        path = fetch_config(model)
+        _, content = read_bytes(str(path))
+        found = read_document(json_document(f"{model}/config.json", content), assume=assume, name=spec_name(model))
+        return replace(found, raw={**found.raw, "hub_id": model})
+    return load_config(model, assume=assume)
 
 
 def spec_of(imported: ImportedSpec) -> ModelSpec:
