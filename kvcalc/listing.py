@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kvcalc.attention import KINDS
 from kvcalc.cache_dtypes import CACHE_DTYPES, PARAMETRIC
+from kvcalc.engines import all_engines
 from kvcalc.spec.catalog import shipped, shipped_model
 from kvcalc.spec.model import layer_groups
 
@@ -68,9 +69,15 @@ def _gpus() -> ListReport:
     return ListReport(what="gpus", columns=columns, rows=tuple(rows))
 
 
+def _engines() -> ListReport:
+    rows = tuple((engine.name, engine.version, engine.summary, engine.source) for engine in all_engines())
+    return ListReport(what="engines", columns=("engine", "version", "allocates", "source"), rows=rows)
+
+
 LISTS: Mapping[str, Callable[[], ListReport]] = {
     "models": _models,
     "gpus": _gpus,
     "kinds": _kinds,
     "formats": _formats,
+    "engines": _engines,
 }

@@ -10,10 +10,10 @@ from kvcalc.cli.common import Output, OutputOption, emit
 
 
 def list_command(
-    what: Annotated[str, typer.Argument(metavar="models|gpus|kinds|formats")] = "models",
+    what: Annotated[str, typer.Argument(metavar="models|gpus|kinds|formats|engines")] = "models",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What is shipped: models, GPUs, attention kinds, storage formats.
+    """What is shipped: models, GPUs, attention kinds, storage formats, engines.
 
     Example: kvcalc list formats
     """
