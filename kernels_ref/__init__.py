@@ -1,4 +1,4 @@
-"""The proof: real storages and real kernels that confirm kvcalc's numbers. Needs torch (`pip install 'kvcalc[torch]'`)."""
+"""The proof: real storages and real kernels that confirm kvcalc's numbers. It needs torch: `kvcalc[torch]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from kvcalc.problems import KvcalcError, usage_error
 
 
 def obstacle(device: str | None) -> KvcalcError | None:
-    """Why nothing can be proven on this device (`cuda`, `cpu` or None for the best there is), and what to do; else None."""
+    """Why nothing can be proven on this device (`cuda`, `cpu`, None: the best there is), and what to do."""
     if device not in (None, "cuda", "cpu"):
         return usage_error(f"{device[:40]!r} is no device to verify on", help="--device cuda or --device cpu")
     try:

@@ -95,11 +95,9 @@ def check_stream(
     )
 
 
-def check_kind(
-    kind: Attention, tokens: int, device: torch.device, generator: torch.Generator
-) -> Iterator[ByteCheck]:
+def check_kind(kind: Attention, tokens: int, device: torch.device, generator: torch.Generator) -> Iterator[ByteCheck]:
     """Every logical stream of a kind in every format it can have."""
-    name = type(kind).__dataclass_fields__["kind"].default
+    name = str(type(kind).__dataclass_fields__["kind"].default)
     for stream in kind.streams():
         if stream.role is not Role.BUFFER:
             for dtype in stored_formats(stream):

@@ -15,7 +15,8 @@ from kernels_ref.report import Accuracy, Calibration, Prediction
 FITTED_ON = ((4, 8192), (32, 2048), (8, 32768), (32, 16384), (16, 4096), (1, 65536))
 """(batch, tokens); eightfold batches where a sequence is one row."""
 JUDGED_ON = (
-    (1, 131072), (2, 40960), (3, 20480), (6, 12288), (12, 10240), (24, 4096), (16, 24576), (64, 8192), (40, 6400), (5, 50048),
+    (1, 131072), (2, 40960), (3, 20480), (6, 12288), (12, 10240), (24, 4096), (16, 24576), (64, 8192), (40, 6400),
+    (5, 50048),
 )  # fmt: skip
 CALIBRATED = (
     "MHA bf16", "GQA-8 bf16", "MQA-64 bf16", "GQA-8 fp8", "GQA-8 int8", "GQA-8 int4-g64", "GQA-8 int4-g32-zp",
@@ -44,17 +45,21 @@ def fit(points: Sequence[tuple[int, int, float]]) -> tuple[float, float, float]:
     return answer
 
 
-def calibrated_family(
-    name: str, family: Family, device: torch.device
-) -> tuple[Calibration, list[Prediction]]:
+def calibrated_family(name: str, family: Family, device: torch.device) -> tuple[Calibration, list[Prediction]]:
     """One family's constants, and its predictions."""
     eightfold = 8 if family.rows(1) == 1 else 1
-    cases = [(b * eightfold, s, calibrates) for grid, calibrates in ((FITTED_ON, True), (JUDGED_ON, False)) for b, s in grid]
+    cases = [
+        (b * eightfold, s, calibrates) for grid, calibrates in ((FITTED_ON, True), (JUDGED_ON, False)) for b, s in grid
+    ]
     pool = family.fill(max(family.rows(b) * s for b, s, _ in cases), device)
     timed = [run_case(family, pool, b, s) for b, s, _ in cases]
     sizes = [bytes_read(family.kind, family.dtype, b, s) for b, s, _ in cases]
     overhead, per_byte, per_row = fit(
-        [(size, family.rows(b), t.seconds) for (b, _, calibrates), size, t in zip(cases, sizes, timed, strict=True) if calibrates]
+        [
+            (size, family.rows(b), t.seconds)
+            for (b, _, calibrates), size, t in zip(cases, sizes, timed, strict=True)
+            if calibrates
+        ]
     )
     predictions = [
         Prediction(

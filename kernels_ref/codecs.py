@@ -23,6 +23,7 @@ Parts = Mapping[str, Tensor]
 E4M3 = torch.float8_e4m3fn
 E4M3_MAX = 448.0
 
+
 class Codec(Protocol):
     """One storage format of one stream."""
 
@@ -245,6 +246,10 @@ class Kivi:
     def spread(self, x: Tensor) -> Tensor:
         coded = self._coded(x.shape[0])
         old = x[:coded]
-        turned = group_spread(old.permute(1, 2, 0), self.group).permute(2, 0, 1) if self.along_tokens else group_spread(old, self.group)
+        turned = (
+            group_spread(old.permute(1, 2, 0), self.group).permute(2, 0, 1)
+            if self.along_tokens
+            else group_spread(old, self.group)
+        )
         tail = x[coded:].float().abs().clamp_min(torch.finfo(torch.float16).smallest_normal)
         return torch.cat([turned.view(old.shape), tail])

@@ -56,10 +56,18 @@ def bytes_read(kind: Attention, dtype: str, batch: int, tokens: int) -> int:
 class Family(Protocol):
     """A kernel for one kind and format."""
 
-    kind: Attention
-    dtype: str
-    kernel: str
-    shape: Shape
+    @property
+    def kind(self) -> Attention: ...
+
+    @property
+    def dtype(self) -> str:
+        """kvcalc's name of the format."""
+        ...
+
+    @property
+    def kernel(self) -> str:
+        """The file that holds it."""
+        ...
 
     def fill(self, tokens: int, device: torch.device) -> Pool:
         """Random storage for `tokens` tokens of one KV head (or latent)."""
@@ -131,7 +139,9 @@ class GroupedFamily:
         typical = 1 / 64
 
         def codes(count: int) -> Tensor:
-            out = torch.empty(count, dtype=torch.int8 if self.code == triton_grouped.INT8 else torch.float8_e4m3fn, device=device)
+            out = torch.empty(
+                count, dtype=torch.int8 if self.code == triton_grouped.INT8 else torch.float8_e4m3fn, device=device
+            )
             for start in range(0, count, 2**28):
                 part = out[start : start + 2**28]
                 values = torch.randn(part.numel(), device=device).mul_(1 / typical)

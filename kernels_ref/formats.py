@@ -64,5 +64,7 @@ def codec_for(name: str, role: Role, width: int) -> Codec | None:
         return Grouped(bits=int(bits), group=int(group), scale_dtype=_SCALES[scale or "fp16"], zero=bool(zero))
     if (match := _KIVI.fullmatch(name)) and role in (Role.KEY, Role.VALUE):
         bits, group, residual = match.groups()
-        return Kivi(bits=int(bits), along_tokens=role is Role.KEY, group=int(group or 32), residual=int(residual or 128))
+        return Kivi(
+            bits=int(bits), along_tokens=role is Role.KEY, group=int(group or 32), residual=int(residual or 128)
+        )
     return None

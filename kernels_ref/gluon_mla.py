@@ -11,6 +11,9 @@ and output. An arrival at a barrier first waits for all warps of its partition, 
 Written in Gluon, Triton's explicit dialect (measured with Triton 3.6); Hopper only.
 """
 
+# Triton's own types stand for Python's.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
 from __future__ import annotations
 
 from triton.experimental import gluon

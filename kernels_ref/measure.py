@@ -91,23 +91,26 @@ def _gemm_fp8(device: torch.device) -> float:
     size = 8192
     a, b = (torch.randn(size, size, device=device).to(torch.float8_e4m3fn) for _ in range(2))
     one = torch.ones((), device=device)
-    return 2 * size**3 / seconds(
-        lambda: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16), device, repeats=21
+    return (
+        2
+        * size**3
+        / seconds(lambda: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16), device, repeats=21)
     )
+
+
+def _copy_ceiling(device: torch.device) -> float:
+    count = 2**30 if device.type == "cuda" else 2**26
+    x = torch.randn(count, device=device)
+    y = torch.empty_like(x)
+    return 8 * count / seconds(lambda: y.copy_(x), device, repeats=7)
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
     """Read and copy bandwidth, and the rate of a large matrix product per dtype, on random data."""
-    read = _read_ceiling(device)
-    count = 2**30 if device.type == "cuda" else 2**26
-    x = torch.randn(count, device=device)
-    y = torch.empty_like(x)
-    copy = 8 * count / seconds(lambda: y.copy_(x), device, repeats=7)
-    del x, y
+    read, copy = _read_ceiling(device), _copy_ceiling(device)
     if device.type != "cuda":
-        return Ceilings(
-            read_bytes_per_s=read, copy_bytes_per_s=copy, gemm_flops_per_s={"fp32": _gemm(device, torch.float32)}
-        )
+        rates = {"fp32": _gemm(device, torch.float32)}
+        return Ceilings(read_bytes_per_s=read, copy_bytes_per_s=copy, gemm_flops_per_s=rates)
     rates = {"bf16": _gemm(device, torch.bfloat16), "fp16": _gemm(device, torch.float16)}
     if torch.cuda.get_device_capability(device) >= (8, 9):
         rates["fp8"] = _gemm_fp8(device)

@@ -1,5 +1,8 @@
 """Joins the partial outputs of a sequence that was cut: the softmax over all stretches, from their log-sum-exps."""
 
+# Triton's own types stand for Python's.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
 from __future__ import annotations
 
 import triton

@@ -10,6 +10,9 @@ probabilities, never to elements. V is stored so that tokens, the axis a probabi
 contiguous within a block (as in vLLM's paged V): no transposition of bytes is needed.
 """
 
+# Triton's own types stand for Python's.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
 from __future__ import annotations
 
 import triton

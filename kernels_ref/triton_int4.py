@@ -15,6 +15,9 @@ What keeps the arithmetic under the memory's time:
   because tensor cores truncate: a mean of 8 would drift.
 """
 
+# Triton's own types stand for Python's.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
 from __future__ import annotations
 
 import triton

@@ -4,6 +4,9 @@ The absorbed form (DeepSeek-V2, arXiv 2405.04434, section 2.1.2): q already hold
 the output is in the latent space, before W_UV.
 """
 
+# Triton's own types stand for Python's.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
 from __future__ import annotations
 
 import triton

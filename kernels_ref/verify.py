@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import torch
 
 from kernels_ref.byte_proof import check_kind, check_model, longest_that_fits
+from kernels_ref.cpu_cases import cpu_checks
 from kernels_ref.measure import measure_ceilings
 from kernels_ref.reference import Random, run_reference
 from kernels_ref.report import (
@@ -119,12 +120,13 @@ def verify(
     cuda = target.type == "cuda"
     machine = describe(target, command or " ".join(sys.argv))
 
+    specs = _models(models)
     say("bytes: every stream of every kind in every format")
     generator = torch.Generator().manual_seed(seed)
     byte_checks: list[ByteCheck] = []
     for kind in SAMPLES.values():
         byte_checks += check_kind(kind, SAMPLE_TOKENS, target, generator)
-    model_checks = _model_checks(_models(models), target, say)
+    model_checks = _model_checks(specs, target, say)
     say("references: every kind")
     references = tuple(reference_check(name, kind, seed, target) for name, kind in SAMPLES.items())
 
@@ -136,6 +138,8 @@ def verify(
     if not quick:
         say("ceilings: read, copy, matrix product")
         ceilings = measure_ceilings(target)
+        if not cuda:
+            kernels = tuple(cpu_checks(ceilings))
     if ceilings is not None and cuda and triton_version() != "not installed":
         from kernels_ref.calibrate import calibrate
         from kernels_ref.kernel_cases import kernel_checks
@@ -175,7 +179,9 @@ def _proven(cuda: bool, kernels: bool) -> tuple[str, ...]:
 def _not_proven(cuda: bool, quick: bool) -> tuple[str, ...]:
     missing = []
     if not cuda:
-        missing.append("the CUDA allocator's count and the speed of the kernels: run on a machine with an NVIDIA GPU")
+        missing.append(
+            "the CUDA allocator's count, and the streaming kernels' speed: run on a machine with an NVIDIA GPU"
+        )
     elif triton_version() == "not installed":
         missing.append("the speed of the kernels: pip install triton")
     elif quick:

@@ -59,8 +59,8 @@ def _model_table(report: VerifyReport) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            m.model, m.seq_len, m.tensors, m.predicted_bytes, m.storage_bytes, _ratio(m.storage_bytes, m.predicted_bytes),
-            m.predicted_allocated, m.allocated,
+            m.model, m.seq_len, m.tensors, m.predicted_bytes, m.storage_bytes,
+            _ratio(m.storage_bytes, m.predicted_bytes), m.predicted_allocated, m.allocated,
         )
         for m in report.models
     )  # fmt: skip
@@ -119,11 +119,15 @@ def verify_document(report: VerifyReport) -> Document:
         ("measured", f"{machine.date} by `{machine.command}`"),
     ]
     if report.ceilings is not None:
-        rates = ", ".join(f"{name} {rate * 1e-12:,.4g} TFLOP/s" for name, rate in report.ceilings.gemm_flops_per_s.items())
+        rates = ", ".join(
+            f"{name} {rate * 1e-12:,.4g} TFLOP/s" for name, rate in report.ceilings.gemm_flops_per_s.items()
+        )
         facts.append(("ceilings", f"read {report.ceilings.read_bytes_per_s * 1e-9:,.0f} GB/s, copy "
                       f"{report.ceilings.copy_bytes_per_s * 1e-9:,.0f} GB/s, matrix product {rates}"))  # fmt: skip
     worst = max((c.relative_error for c in report.references), default=0.0)
-    facts.append(("meaning", f"{len(report.references)} kinds decode from their cache as without one (worst {worst:.0e})"))
+    facts.append(
+        ("meaning", f"{len(report.references)} kinds decode from their cache as without one (worst {worst:.0e})")
+    )
     if report.accuracy is not None:
         a = report.accuracy
         facts.append(("predictions", f"{a.cases} cases, median {a.median_error:.1%} off, worst {a.worst_error:.1%}"))

@@ -16,6 +16,9 @@ def run(kind: Cross, tokens: int, random: Random) -> Run:
     # One query at a time over one KV head at a time.
     group = heads // kv
     expected = torch.stack(
-        [(torch.softmax(k[:, h // group] @ q[h] * width**-0.5, 0)[:, None] * v[:, h // group]).sum(0) for h in range(heads)]
+        [
+            (torch.softmax(k[:, h // group] @ q[h] * width**-0.5, 0)[:, None] * v[:, h // group]).sum(0)
+            for h in range(heads)
+        ]
     )
     return Run(cache={"key": k, "value": v}, decoded=attend(q, k, v, width**-0.5), expected=expected)

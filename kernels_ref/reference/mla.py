@@ -1,4 +1,4 @@
-"""Multi-head latent attention: the cache is c_KV beside one rotary key; decode absorbs W_UK into q and W_UV into the output.
+"""Multi-head latent attention: the cache is c_KV beside one rotary key; decode absorbs W_UK and W_UV.
 
 DeepSeek-V2, arXiv 2405.04434: equations 37 to 47 (expanded) and section 2.1.2 (absorbed).
 """

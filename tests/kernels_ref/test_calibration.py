@@ -11,7 +11,10 @@ from kernels_ref.calibrate import CALIBRATED, FITTED_ON, JUDGED_ON, fit
 
 
 def test_constants_that_made_the_times_are_found_again() -> None:
-    points = [(size, rows, 10e-6 + size / 4e12 + rows * 100e-9) for size, rows in ((10**8, 32), (10**9, 8), (10**7, 256), (4 * 10**9, 64))]
+    points = [
+        (size, rows, 10e-6 + size / 4e12 + rows * 100e-9)
+        for size, rows in ((10**8, 32), (10**9, 8), (10**7, 256), (4 * 10**9, 64))
+    ]
     overhead, per_byte, per_row = fit(points)
     assert overhead == pytest.approx(10e-6, rel=1e-6)
     assert 1 / per_byte == pytest.approx(4e12, rel=1e-6)
