@@ -107,12 +107,6 @@ def unused_ffns(file: ModelFile) -> Iterator[Hit]:
             yield Hit(loc=("ffn", name), key=True, message=f"{name!r} is used by no layer", help=hint)
 
 
-def mtp_without_layers(file: ModelFile) -> Iterator[Hit]:
-    """What an extra prediction layer holds, without the layer."""
-    if file.spec.mtp is not None and not file.spec.mtp_layers:
-        yield Hit(loc=("mtp",), key=True, message="`mtp` without `mtp_layers`", help="add the layers, or remove it")
-
-
 def idle_indexers(file: ModelFile) -> Iterator[Hit]:
     """An indexer that chooses everything."""
     context = file.spec.max_position_embeddings
@@ -150,7 +144,7 @@ def bandwidth_against_theory(file: HardwareFile) -> Iterator[Hit]:
 def falling_peaks(file: HardwareFile) -> Iterator[Hit]:
     """A narrower type that is slower than a wider one."""
     peaks = file.spec.peak
-    for narrow, wide in (("fp16", "tf32"), ("bf16", "tf32"), ("fp8", "bf16"), ("int8", "bf16"), ("fp4", "fp8")):
+    for narrow, wide in (("fp16", "tf32"), ("bf16", "tf32"), ("fp8", "bf16"), ("fp4", "fp8")):
         slow, fast = file.spec.peak_ops_per_s(narrow), file.spec.peak_ops_per_s(wide)
         if slow is not None and fast is not None and slow < fast:
             message = f"{narrow} ({_value(peaks, narrow)}) is slower than {wide} ({_value(peaks, wide)})"
@@ -231,13 +225,6 @@ MODEL_RULES: tuple[Rule[ModelFile], ...] = (
         summary="a feed-forward block that no layer uses",
         why="Its weights are missing from every count and every plan; usually a layer names the wrong block.",
         check=unused_ffns,
-    ),
-    Rule(
-        code="KV109",
-        name="mtp-without-layers",
-        summary="`mtp` without `mtp_layers`",
-        why="`mtp` says what an extra prediction layer holds beside its attention: without the layer it says nothing.",
-        check=mtp_without_layers,
     ),
     Rule(
         code="KV110",
