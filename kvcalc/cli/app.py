@@ -51,6 +51,7 @@ COMMANDS = (
     Command("verify", TRUST),
     Command("reconcile", TRUST),
     Command("list", LISTS),
+    Command("import", LISTS),
     Command("schema", LISTS),
 )
 

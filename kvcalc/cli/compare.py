@@ -40,9 +40,9 @@ def compare(
     Example: kvcalc compare qwen-72b --as mha,gqa:8,mqa,mla:512+64,kv:int4-g32 -s 32K
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.cli.models import find_model
     from kvcalc.comparison import compare as compare_models
     from kvcalc.render.comparison import compare_document
-    from kvcalc.spec.catalog import find_model
     from kvcalc.spec.model import ModelSpec
     from kvcalc.variants import Variant, parse_variant
 

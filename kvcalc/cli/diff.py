@@ -75,8 +75,8 @@ def _pair(paths: list[str]) -> Sides:
 
 def _model(text: str) -> ModelSpec:
     """A file, a model, or a file at a git revision."""
+    from kvcalc.cli.models import find_model
     from kvcalc.revisions import commit_of, read_at, split_revision
-    from kvcalc.spec.catalog import find_model
     from kvcalc.spec.validate import load_model
 
     parts = split_revision(text)

@@ -36,10 +36,11 @@ def explain(
     """
     from kvcalc.attention import KINDS
     from kvcalc.cache_dtypes import find_cache_dtype, parse_kv_cache_dtype
+    from kvcalc.cli.models import find_model
     from kvcalc.explanation import explain_format, explain_kind, explain_model
     from kvcalc.footprint import workload_for
     from kvcalc.render.explanations import format_document, kind_document, model_document
-    from kvcalc.spec.catalog import find_model, shipped
+    from kvcalc.spec.catalog import shipped
     from kvcalc.spec.hardware_catalog import shipped_name
 
     if _RULE_CODE.fullmatch(subject):

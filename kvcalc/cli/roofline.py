@@ -67,9 +67,9 @@ def roofline(
     Example: kvcalc roofline deepseek-v3 --gpu h200 -b 64 -s 8K
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.cli.models import find_model
     from kvcalc.render.roofline import roofline_document
     from kvcalc.roofline import roofline as model_roofline
-    from kvcalc.spec.catalog import find_model
     from kvcalc.spec.hardware_catalog import find_hardware
     from kvcalc.weights.ledger import weight_scheme
 

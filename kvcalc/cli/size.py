@@ -37,6 +37,7 @@ from kvcalc.cli.engine_options import (
     chosen_engine,
     given_memory,
 )
+from kvcalc.cli.models import AssumeOption, HubOption
 
 if TYPE_CHECKING:
     from kvcalc.cache_dtypes import FormatChoice
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
 
 
 def size(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Catalogue name, hub id, spec file or -.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Name, hub id, spec, config.json, .gguf or -."),
+    ],
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
     kv_cache_dtype: DtypeOption = "bf16",
@@ -74,6 +78,8 @@ def size(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the bytes of the batch and nothing else.")
     ] = False,
+    assume: AssumeOption = None,
+    hub: HubOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """How many bytes of cache: exact, per layer group and in all.
@@ -83,9 +89,9 @@ def size(
     from dataclasses import replace
 
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.cli.models import find_layout
     from kvcalc.problems import usage_error
     from kvcalc.sizing import size as size_models
-    from kvcalc.spec.catalog import find_layout
 
     batch = parsed_count(batch_size, "--batch-size") or 1
     context = parsed_count(max_model_len, "--max-model-len")
@@ -113,7 +119,7 @@ def size(
     for name, given in (("--block-size", block_size), ("--max-num-batched-tokens", max_num_batched_tokens)):
         if given is not None:
             raise usage_error(f"{name} is an engine's", help="name one, as in --engine vllm")
-    layouts = [find_layout(model) for model in models]
+    layouts = [find_layout(model, assume=assume, hub=hub) for model in models]
     if context is not None:
         layouts = [replace(layout, context=context) for layout in layouts]
     report = size_models(layouts, batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=formats)
@@ -138,8 +144,8 @@ def _in_engine(
     """What an engine reserves; `figure` is (alone, of a rank)."""
     from dataclasses import replace
 
+    from kvcalc.cli.models import find_model
     from kvcalc.engines.sizing import size_in_engine
-    from kvcalc.spec.catalog import find_model
 
     engine, settings = chosen
     batch, tokens, encoder, formats = work

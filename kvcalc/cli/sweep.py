@@ -57,8 +57,8 @@ def sweep(
     Example: kvcalc sweep qwen-72b -b 1:256:*2 -s 1K:128K:*2 --gpu h200 -o csv
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.cli.models import find_model
     from kvcalc.render.sweep import write_sweep
-    from kvcalc.spec.catalog import find_model
     from kvcalc.spec.hardware_catalog import find_hardware
     from kvcalc.sweep import parse_axis, parse_share
     from kvcalc.sweep import sweep as sweep_planes

@@ -52,8 +52,8 @@ def tiers(
     Example: kvcalc tiers qwen-72b --gpu a100-40gb -b 8 -s 32K --storage 7GB/s
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.cli.models import find_model
     from kvcalc.render.tiers import tiers_document
-    from kvcalc.spec.catalog import find_model
     from kvcalc.spec.hardware_catalog import find_hardware
     from kvcalc.tiers import tiers as model_tiers
     from kvcalc.units import parse_byte_rate

@@ -177,7 +177,7 @@ def _imported(
     defaults: tuple[str, ...], notes: tuple[str, ...] = (), assumed: tuple[str, ...] = (),
 ) -> ImportedSpec:  # fmt: skip
     raw = {
-        "name": name or spec_name(config.document.path),
+        "name": _marked(name or spec_name(config.document.path), assumed),
         "model_type": config.model_type or None,
         "sources": _sources(config, defaults),
         "notes": "; ".join((*assumed, *_cache_notes(config))) or None,
@@ -221,6 +221,11 @@ def _weighty(config: Config, found: Layout, weights: FfnLayout | None) -> dict[s
         "mtp_layers": _entries(found.mtp_layers, weights.mtp_layers),
         "mtp": fields.get("mtp"),
     }
+
+
+def _marked(name: str, assumed: tuple[str, ...]) -> str:
+    """An assumption shows wherever the model's name does."""
+    return f"{name[:60]} [assumed {DENSE_GQA}]" if assumed else name
 
 
 def _whole(value: Any) -> bool:

@@ -177,7 +177,7 @@ FAMILIES: Mapping[str, Family] = {
     "falcon_h1": Family(ffn=dense(bias="mlp_bias"), attention=falcon_h1_attention, norms_per_layer=2),
     "olmo_hybrid": Family(ffn=dense(), attention=by_flag(qk_norm="full")),
     "flex_olmo": Family(ffn=experts_everywhere(), attention=by_flag(qk_norm="full")),
-    "granitemoe_swa": Family(ffn=experts_everywhere(), attention=by_flag(sinks=True), tied=True),
+    "granitemoe_swa": Family(ffn=moe.granite_hybrid, attention=by_flag(sinks=True), tied=True),
     "afmoe": Family(ffn=moe.afmoe, attention=afmoe_attention, norms_per_layer=4),
     "deepseek": Family(ffn=moe.glm_moe, attention=by_flag()),
     "bailing_moe": Family(ffn=moe.glm_moe, attention=bailing_attention),

@@ -244,7 +244,6 @@ def nemotron_h(config: Config, layout: Layout) -> Blocks:
         ffn["moe"] = moe_entry(
             config,
             gated=False,
-            n_shared_experts=config.optional("n_shared_experts", least=0) or 0,
             shared_expert_intermediate_size=_nemotron_shared(config),
             moe_latent_size=config.optional("moe_latent_size"),
             correction_bias=True,
@@ -253,8 +252,10 @@ def nemotron_h(config: Config, layout: Layout) -> Blocks:
 
 
 def _nemotron_shared(config: Config) -> int | None:
-    each = config.optional("moe_shared_expert_intermediate_size")
-    return each * (config.optional("n_shared_experts", least=0) or 0) if each else None
+    """One block of moe_shared_expert_intermediate_size for all of them (NemotronHMoE)."""
+    if config.optional("n_shared_experts", least=0) == 0:
+        return None
+    return config.size("moe_shared_expert_intermediate_size", default=True)
 
 
 def nemotron_h_attention(config: Config) -> dict[str, Fields]:
