@@ -34,6 +34,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """Class defaults, but for what a class does not say."""
 
+NESTED = {"qwen2_5_vl", "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe"}
+"""Configs that hold the text model's."""
+
 BUFFERS = ("correction_bias", "expert_bias")
 """What classes hold as buffers and checkpoints as tensors: the routers' load-balancing bias."""
 
@@ -58,8 +61,17 @@ def ours(config: Any) -> ParameterCount:
     return parameter_count(validate_model(Document(path="", text="", data=data, marks={}, key_marks={})))
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_count(family: str) -> None:
-    config = transformers.AutoConfig.for_model(family, **FAMILIES[family])
+def check(family: str, **change: Any) -> None:
+    config = transformers.AutoConfig.for_model(family, **FAMILIES[family], **change)
     without, with_buffers = theirs(config)
     assert ours(config).total in (without, with_buffers)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_class_defaults(family: str) -> None:
+    check(family)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - NESTED))
+def test_other_depth_and_an_odd_vocabulary(family: str) -> None:
+    check(family, num_hidden_layers=8, vocab_size=1003, pad_token_id=0)
