@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from kvcalc.checks.rule import Rule
-from kvcalc.problems import Severity
 
 RULES: tuple[Rule[Any], ...] = (
     Rule(
@@ -117,6 +116,21 @@ ELSEWHERE: tuple[Rule[Any], ...] = (
         suppressible=False,
     ),
     Rule(
+        code="KV804",
+        name="broken-gguf",
+        summary="not a GGUF file, or one whose header does not hold together",
+        why="Only the header is read, never a tensor. A file that was cut off while it was fetched ends here.",
+        suppressible=False,
+    ),
+    Rule(
+        code="KV805",
+        name="hub",
+        summary="the hub did not give the file",
+        why="No such id, no access, no network, or the extra `kvcalc[hub]` is not installed. Nothing is fetched without "
+        "`--hub`.",
+        suppressible=False,
+    ),
+    Rule(
         code="KV901",
         name="usage",
         summary="a wrong argument on the command line",
@@ -137,7 +151,13 @@ ELSEWHERE: tuple[Rule[Any], ...] = (
         why="Settings stand in `kvcalc.toml` or under `[tool.kvcalc]` in pyproject.toml. An unknown key or "
         "code there would silently check less than you think, so it is refused.",
         suppressible=False,
-        severity=Severity.ERROR,
+    ),
+    Rule(
+        code="KV904",
+        name="trace",
+        summary="a file of lengths that cannot be read",
+        why="A trace is CSV with a column of prompt tokens and one of output tokens; the message names the line.",
+        suppressible=False,
     ),
 )
 """Codes that commands other than `check` print; in the table so that `explain` and the docs know them."""

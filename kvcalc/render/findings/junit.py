@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 from kvcalc.checks.engine import CheckReport
 from kvcalc.problems import Problem, Severity
+from kvcalc.render.document import safe
 from kvcalc.render.findings.places import posix_path
 from kvcalc.render.problems import render_problem
 
@@ -48,4 +49,4 @@ def _case(suite: ElementTree.Element, found: Problem) -> None:
 
 
 def _xml(text: str) -> str:
-    return _NOT_XML.sub("", text)
+    return _NOT_XML.sub("", safe(text))
