@@ -45,7 +45,7 @@ def weight_fields(config: Config, layout: Layout, outer: Config | None = None) -
         "tie_word_embeddings": _tied(config, outer, family),
         "norm": None if family.norm == "rms" else family.norm,
         "norms_per_layer": family.norms_per_layer,
-        "weight_dtypes": weight_dtypes(config, outer),
+        "weight_dtypes": weight_dtypes(config, outer, layers=len(layout.layers)),
         **family.model(config, layout),
     }
     last = next((layer for layer in reversed(blocks.layers) if layer is not None), None)

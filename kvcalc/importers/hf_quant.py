@@ -3,14 +3,14 @@
 The result maps `default` (matrices) and components to weight formats; `None` means 16-bit weights throughout.
 
 Lists of modules that stay in 16 bits name single matrices of single layers. A component of which such a list
-names any part counts as unquantised as a whole: the bytes are never too small. Routers, norms, the embedding and
-the head are 16-bit anyway.
+names any part counts as unquantised as a whole, so that bytes are not too small; but where the list names a tenth
+of the layers or fewer (often the first and the last), it is passed over. Routers, norms, the embedding and the head
+are 16-bit anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from kvcalc.importers.config import Config
 from kvcalc.problems import KvcalcError
@@ -26,7 +26,7 @@ WORDS: tuple[tuple[str, str | None], ...] = (
 """The first word found in a module's name says which component it is part of (None: one that stays 16-bit)."""
 
 
-def weight_dtypes(*parts: Config | None) -> dict[str, str] | None:
+def weight_dtypes(*parts: Config | None, layers: int) -> dict[str, str] | None:
     """Formats by component, read from the first of these configs that has a `quantization_config`.
 
     Raises:
@@ -35,16 +35,17 @@ def weight_dtypes(*parts: Config | None) -> dict[str, str] | None:
     for part in parts:
         quant = part.section("quantization_config") if part else None
         if part and quant:
-            return _read(part, quant)
+            return _read(part, quant, layers)
     return None
 
 
-def _read(config: Config, quant: Config) -> dict[str, str]:
+def _read(config: Config, quant: Config, layers: int) -> dict[str, str]:
     method = quant.text("quant_method") or ("modelopt" if quant.has("quant_algo") else "")
     if method == "mxfp4":
         return {"default": "bf16", "routed_experts": "mxfp4"}
     readers: Mapping[str, Callable[[Config], str]] = {
         "fp8": _fp8,
+        "fbgemm_fp8": lambda quant: "fp8_fbgemm",
         "modelopt": _modelopt,
         "modelopt_fp4": _modelopt,
         "compressed-tensors": _compressed,
@@ -57,12 +58,12 @@ def _read(config: Config, quant: Config) -> dict[str, str]:
         known = ", ".join(sorted([*readers, "mxfp4"]))
         config.refuse("quantization_config", f"quant_method {method!r} is not known", f"known: {known}")
     if quant.has("quantized_layers"):
-        return _mixed(quant)
+        return _mixed(quant, layers)
     name = reader(quant)
     entries = {"default": _known(quant, name)}
     if config.text("expert_dtype") == "fp4":  # DeepSeek-V4: fp8 blocks, but for the experts
         entries["routed_experts"] = "mxfp4"
-    kept = _components(_names(quant))
+    kept = _components(_names(quant), layers)
     return {**entries, **dict.fromkeys(kept, "bf16")}
 
 
@@ -114,20 +115,20 @@ def _grouped(quant: Config, prefix: str) -> str:
     return f"{prefix}int{bits}_g{quant.size('group_size', 'q_group_size')}"
 
 
-def _mixed(quant: Config) -> dict[str, str]:
+def _mixed(quant: Config, layers: int) -> dict[str, str]:
     """ModelOpt's MIXED_PRECISION: a format for each module listed, fp8 blocks for the others of an fp8 checkpoint."""
-    layers = quant.raw("quantized_layers")
-    if not isinstance(layers, Mapping):
+    listed = quant.raw("quantized_layers")
+    if not isinstance(listed, Mapping):
         quant.refuse("quantized_layers", "quantized_layers: expected a mapping")
     entries = {"default": "fp8_block128" if quant.text("quant_method") == "fp8" else "bf16"}
-    for name, how in layers.items():
+    named: dict[str, list[str]] = {}
+    for name, how in listed.items():
         algorithm = how.get("quant_algo") if isinstance(how, Mapping) else None
         chosen = {"NVFP4": "nvfp4", "FP8": "fp8_static"}.get(str(algorithm))
         if chosen is None:
             quant.refuse("quantized_layers", f"quant_algo {algorithm!r} is not known")
-        for part in _components([str(name)]):
-            entries[part] = chosen
-    return entries
+        named.setdefault(chosen, []).append(str(name))
+    return entries | {part: chosen for chosen, names in named.items() for part in _components(names, layers)}
 
 
 def _names(quant: Config) -> list[str]:
@@ -139,13 +140,13 @@ def _names(quant: Config) -> list[str]:
     ]
 
 
-def _components(names: Iterable[str]) -> list[str]:
-    """Components that these modules are part of, in the order of their first mention."""
-    found: dict[str, Any] = {}
+def _components(names: Iterable[str], layers: int) -> list[str]:
+    """Components of which these modules cover more than a tenth of the layers, in the order of their first mention."""
+    found: dict[str, set[str]] = {}
     for name in names:
         if name.rstrip("*").rsplit(".", 1)[-1] in ("gate", "head", "re:.*gate"):
             continue
         part = next((part for word, part in WORDS if word in name), "dense_ffn" if ".mlp" in name else None)
         if part:
-            found[part] = True
-    return list(found)
+            found.setdefault(part, set()).add(next((word for word in name.split(".") if word.isdecimal()), "all"))
+    return [part for part, where in found.items() if "all" in where or 10 * len(where) > layers]

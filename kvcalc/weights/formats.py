@@ -121,6 +121,10 @@ _TABLE = (
         source="compressed-tensors 0.9 FP8_DYNAMIC (weight_scale [out, 1])",
     ),
     WeightFormat(
+        name="fp8_fbgemm", element_bits=8, row_bits=32, summary="e4m3, one fp32 scale per output channel",
+        source="FBGEMM; config.json of Llama-3.1-405B-Instruct-FP8 (weight_scale [out, 1])",
+    ),
+    WeightFormat(
         name="fp8_block128", element_bits=8, rows=128, columns=128, block_bits=32,
         summary="e4m3, one fp32 scale per 128 x 128 block",
         source="DeepSeek-V3, arXiv 2412.19437 section 3.3.2; its README_WEIGHTS.md (weight_scale_inv)",

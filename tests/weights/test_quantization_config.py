@@ -15,10 +15,18 @@ from kvcalc.spec.yamlio import Document
 def read(quant: Any, **fields: Any) -> dict[str, str] | None:
     data = {"model_type": "llama", "quantization_config": quant, **fields}
     document = Document(path="config.json", text="", data=data, marks={}, key_marks={})
-    return weight_dtypes(Config(document=document, data=data, model_type="llama"))
+    return weight_dtypes(Config(document=document, data=data, model_type="llama"), layers=LAYERS)
 
 
+LAYERS = 20
 BLOCKS = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+
+NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+
+
+def every(module: str) -> list[str]:
+    return [f"model.layers.{layer}.{module}" for layer in range(LAYERS)]
+
 
 CASES = [
     pytest.param(BLOCKS, {"default": "fp8_block128"}, id="DeepSeek-V3"),
@@ -43,28 +51,31 @@ CASES = [
         id="Qwen3-32B-FP8-Static-PerTensor",
     ),
     pytest.param(
-        {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", "model.layers.0.self_attn*",
-         "model.layers.0.block_sparse_moe.gate"]},
+        {**NVFP4, "ignore": ["lm_head", *every("block_sparse_moe.gate"), *every("self_attn*")]},
         {"default": "nvfp4", "attention": "bf16"},
         id="MiniMax-M2.5-NVFP4",
     ),
     pytest.param(
-        {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["model.language_model.layers.0.linear_attn*",
-         "model.language_model.layers.0.mlp.shared_expert*", "model.language_model.layers.3.self_attn*"]},
-        {"default": "nvfp4", "state": "bf16", "shared_experts": "bf16", "attention": "bf16"},
+        {**NVFP4, "ignore": [*every("linear_attn*"), *every("mlp.shared_expert*"), *every("mlp.shared_expert_gate")]},
+        {"default": "nvfp4", "state": "bf16", "shared_experts": "bf16"},
         id="Qwen3.5-122B-A10B-NVFP4",
     ),
     pytest.param(
-        {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["model.language_model.layers.0.mlp*",
-         "model.language_model.layers.0.router*"]},
-        {"default": "nvfp4", "dense_ffn": "bf16"},
+        {**NVFP4, "ignore": [*every("mlp*"), *every("router*"), *every("self_attn*"), "model.embed_vision*"]},
+        {"default": "nvfp4", "dense_ffn": "bf16", "attention": "bf16"},
         id="Gemma-4-26B-A4B-NVFP4",
     ),
     pytest.param(
         {"quant_method": "fp8", "quant_algo": "MIXED_PRECISION",
-         "quantized_layers": {"layers.0.ffn.experts": {"quant_algo": "NVFP4", "group_size": 16}}},
+         "quantized_layers": {name: {"quant_algo": "NVFP4", "group_size": 16} for name in every("ffn.experts")}},
         {"default": "fp8_block128", "routed_experts": "nvfp4"},
         id="DeepSeek-V4-Pro-NVFP4",
+    ),
+    pytest.param(
+        {"quant_method": "fbgemm_fp8", "modules_to_not_convert": [*every("self_attn.q_proj"), "lm_head",
+         "model.layers.0.mlp.down_proj", "model.layers.19.mlp.down_proj"]},
+        {"default": "fp8_fbgemm", "attention": "bf16"},
+        id="Llama-3.1-405B-FP8: blocks of the first and the last layer are passed over",
     ),
     pytest.param({"quant_method": "awq", "bits": 4, "group_size": 128}, {"default": "awq_int4_g128"}, id="AWQ"),
     pytest.param({"quant_method": "gptq", "bits": 8, "group_size": 32}, {"default": "gptq_int8_g32"}, id="GPTQ"),
