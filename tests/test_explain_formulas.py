@@ -41,7 +41,16 @@ def check(told: ModelExplanation) -> None:
     assert evaluate(told.total.with_numbers) == told.total.value == counted.logical_bytes
 
 
-DTYPES = ["bf16", "fp32", "fp8_per_token_head", "int3", "int4-g32-zp", "nvfp4", "key=kivi2,value=kivi4", "k=q8_0,v=q4_0"]
+DTYPES = [
+    "bf16",
+    "fp32",
+    "fp8_per_token_head",
+    "int3",
+    "int4-g32-zp",
+    "nvfp4",
+    "key=kivi2,value=kivi4",
+    "k=q8_0,v=q4_0",
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

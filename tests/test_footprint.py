@@ -99,7 +99,9 @@ def test_a_format_that_does_not_fit_is_refused() -> None:
 
 def test_huge_figures_stay_exact() -> None:
     width = 2**40
-    counted = size(model((10_000, full(num_attention_heads=1, num_key_value_heads=1, head_dim=width))), 2**60, batch=2**60)
+    counted = size(
+        model((10_000, full(num_attention_heads=1, num_key_value_heads=1, head_dim=width))), 2**60, batch=2**60
+    )
     assert counted.logical_bytes == 2**60 * 10_000 * 2**60 * 2 * width * 2
 
 

@@ -125,7 +125,16 @@ LEAST_BITS = {
 }  # fmt: skip
 """Bits of an element, by the format's own name."""
 
-NAMES = [*CACHE_DTYPES, "int2", "int6", "int4-g32", "int3-g20-zp", "int8-g64-fp32-zp", "kivi3-g16-r48", "octave_k3v4-r64"]
+NAMES = [
+    *CACHE_DTYPES,
+    "int2",
+    "int6",
+    "int4-g32",
+    "int3-g20-zp",
+    "int8-g64-fp32-zp",
+    "kivi3-g16-r48",
+    "octave_k3v4-r64",
+]
 
 
 def layouts(name: str) -> list[tuple[Role, int, Format]]:

@@ -127,7 +127,8 @@ def test_a_spec_of_ones_own_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "names"), [("models", shipped), ("kinds", lambda: KINDS), ("formats", lambda: [*CACHE_DTYPES, *PARAMETRIC])]
+    ("what", "names"),
+    [("models", shipped), ("kinds", lambda: KINDS), ("formats", lambda: [*CACHE_DTYPES, *PARAMETRIC])],
 )
 def test_lists_name_all_there_is(what: str, names: object) -> None:
     rows = list(csv.reader(io.StringIO(kvcalc("list", what, "-o", "csv").out)))

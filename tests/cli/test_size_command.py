@@ -190,5 +190,5 @@ def test_a_spec_cannot_drive_the_terminal_or_a_spreadsheet(tmp_path: Path) -> No
     assert not {"\x1b", "\u202e"} & set(ran.out)
     for start in ("=", "+", "-", "@"):
         path.write_text(SPEC.replace("name: test-model", f'name: "{start}1+1"'))
-        cell = list(csv.DictReader(io.StringIO(kvcalc("size", str(path), "-o", "csv").out)))[0]["model"]
+        cell = next(csv.DictReader(io.StringIO(kvcalc("size", str(path), "-o", "csv").out)))["model"]
         assert cell == f"'{start}1+1"

@@ -25,17 +25,19 @@ ROWS = {row["model"]: row for row in csv.DictReader((Path(__file__).parent / "mo
 NO_HUB_ID = {"openai/gpt3-175b": "gpt3-175b"}
 """Never published there: the row's name is not a repository."""
 
-REQUIRED = """
-qwen-7b qwen-72b qwen1.5-72b qwen2-72b qwen2.5-72b qwen3-8b qwen3-32b qwen3-30b-a3b qwen3-235b-a22b
-qwen3-next-80b-a3b qwen3.5-27b llama-2-7b llama-2-70b llama-3.1-8b llama-3.1-70b llama-3.1-405b
-llama-4-scout-17b-16e llama-4-maverick-17b-128e mistral-7b-v0.1 mistral-7b-v0.3 mixtral-8x7b
-deepseek-llm-67b deepseek-v2 deepseek-v2-lite deepseek-v3 deepseek-v3.2 deepseek-v4-pro kimi-k2 kimi-linear-48b-a3b
-minicpm3-4b glm-4.5 glm-5 gemma-2-9b gemma-3-27b gemma-3n-e4b gemma-4-26b-a4b gpt-oss-120b phi-3-mini-4k phi-4
-falcon-7b falcon-40b starcoder mpt-7b gpt2 gpt3-175b opt-13b bloom yi-34b dbrx grok-1 jamba-v0.1 mamba2-2.7b
-nemotron-h-56b nemotron-3-nano-30b-a3b granite-4.0-h-small minimax-text-01 minimax-m2 step3 mimo-v2-flash
-olmo-2-1124-7b olmo-3-1025-7b smollm3-3b lfm2-1.2b t5-11b whisper-large-v2
-command-r hunyuan-large
-""".split()
+REQUIRED = [
+    "qwen-7b", "qwen-72b", "qwen1.5-72b", "qwen2-72b", "qwen2.5-72b", "qwen3-8b", "qwen3-32b",
+    "qwen3-30b-a3b", "qwen3-235b-a22b", "qwen3-next-80b-a3b", "qwen3.5-27b", "llama-2-7b", "llama-2-70b",
+    "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "llama-4-scout-17b-16e", "llama-4-maverick-17b-128e",
+    "mistral-7b-v0.1", "mistral-7b-v0.3", "mixtral-8x7b", "deepseek-llm-67b", "deepseek-v2",
+    "deepseek-v2-lite", "deepseek-v3", "deepseek-v3.2", "deepseek-v4-pro", "kimi-k2", "kimi-linear-48b-a3b",
+    "minicpm3-4b", "glm-4.5", "glm-5", "gemma-2-9b", "gemma-3-27b", "gemma-3n-e4b", "gemma-4-26b-a4b",
+    "gpt-oss-120b", "phi-3-mini-4k", "phi-4", "falcon-7b", "falcon-40b", "starcoder", "mpt-7b", "gpt2",
+    "gpt3-175b", "opt-13b", "bloom", "yi-34b", "dbrx", "grok-1", "jamba-v0.1", "mamba2-2.7b",
+    "nemotron-h-56b", "nemotron-3-nano-30b-a3b", "granite-4.0-h-small", "minimax-text-01", "minimax-m2",
+    "step3", "mimo-v2-flash", "olmo-2-1124-7b", "olmo-3-1025-7b", "smollm3-3b", "lfm2-1.2b", "t5-11b",
+    "whisper-large-v2", "command-r", "hunyuan-large",
+]  # fmt: skip
 
 
 def counted(model: str, seq_len: int, dtype: str = "bf16", encoder: int = 0) -> Footprint:

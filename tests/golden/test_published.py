@@ -85,12 +85,16 @@ needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no referenc
 def test_the_extract_is_the_reference_table() -> None:
     import csv
 
-    with (REFERENCE / "models.csv").open(encoding="utf-8") as whole, (HERE / "models.csv").open(encoding="utf-8") as part:
+    with (
+        (REFERENCE / "models.csv").open(encoding="utf-8") as whole,
+        (HERE / "models.csv").open(encoding="utf-8") as part,
+    ):
         rows = {row["name"]: row for row in csv.DictReader(whole)}
         for ours in csv.DictReader(part):
             theirs = rows.pop(ours["model"])
             for mine, their in (
-                ("kv_bytes_per_token", "kv_bytes_per_token_bf16"), ("index_bytes_per_token", "indexer_bytes_per_token_bf16"),
+                ("kv_bytes_per_token", "kv_bytes_per_token_bf16"),
+                ("index_bytes_per_token", "indexer_bytes_per_token_bf16"),
                 ("window_bytes_saturated",) * 2, ("state_bytes_bf16", "state_bytes_all_bf16"),
                 ("state_bytes_fp32_and_bf16", "state_bytes_fp32ssm_bf16conv"), ("cross_bytes_per_encoder_token",) * 2,
                 ("kv_4096",) * 2, ("kv_32768",) * 2, ("kv_131072",) * 2,

@@ -53,8 +53,8 @@ def test_a_spec_is_read_with_its_layers_in_order() -> None:
 
 
 def test_a_pattern_and_its_layers_written_out_are_the_same_model() -> None:
-    flat = SPEC[: SPEC.index("layers:")] + "layers:\n" + (
-        "  - {count: 5, attention: window}\n  - {attention: full}\n" * 2
+    flat = (
+        SPEC[: SPEC.index("layers:")] + "layers:\n" + ("  - {count: 5, attention: window}\n  - {attention: full}\n" * 2)
     )
     assert write_out(load(flat).layers) == write_out(load(SPEC).layers)
 
@@ -84,11 +84,12 @@ WRONG = [
      "12 query heads cannot be shared by 5 KV heads"),
     ("a layer of an unknown entry", "attention: full}", "attention: [full, fuller]}", "KV101", "[full, fuller]",
      "'fuller' is not under"),
-    ("an unknown ffn", "attention: full}", "attention: full, ffn: dense}", "KV101", "dense", "'dense' is not under `ffn`"),
+    ("an unknown ffn", "attention: full}", "attention: full, ffn: dense}", "KV101", "dense",
+     "'dense' is not under `ffn`"),
     ("an entry that no layer uses", "  full:", "  spare: {kind: short_conv, conv_dim: 8, conv_L_cache: 3}\n  full:",
      "KV101", "{kind: short", "'spare' is used by no layer"),
     ("too many layers", "count: 2", "count: 5000", "KV101", "- count: 5000", "30,000 layers"),
-    ("an integer of 5,000 digits", "sliding_window: 100", "sliding_window: " + "9" * 5000, "KV003", "999", "5,000 digits"),
+    ("5,000 digits", "sliding_window: 100", "sliding_window: " + "9" * 5000, "KV003", "999", "5,000 digits"),
     ("NaN", "sliding_window: 100", "sliding_window: .nan", "KV003", ".nan", "not a size"),
     ("infinity", "sliding_window: 100", "sliding_window: -.inf", "KV003", "-.inf", "not a size"),
     ("1e999", "sliding_window: 100", "sliding_window: 1e999", "KV003", "1e999", "too large"),
@@ -125,8 +126,10 @@ def test_a_near_word_is_suggested(old: str, new: str, hint: str) -> None:
 
 
 def test_mla_without_a_rank_is_refused() -> None:
-    text = changed("kind: full, num_attention_heads: 12, num_key_value_heads: 3, head_dim: 96",
-                   "kind: mla, num_attention_heads: 12, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128")  # fmt: skip
+    text = changed(
+        "kind: full, num_attention_heads: 12, num_key_value_heads: 3, head_dim: 96",
+        "kind: mla, num_attention_heads: 12, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128",
+    )
     found = problem(text)
     assert (found.code, found.line) == ("KV011", 4)
     assert "kv_lora_rank" in found.message
