@@ -32,13 +32,17 @@ def config_of(file: ModelFile) -> Pinned | None:
         KvcalcError: none was found, or it cannot be read.
     """
     world, spec = file.world, file.spec
+    if world.hub and spec.hub_id:
+        from kvcalc.importers.hub import fetch_config
+
+        return _read(str(fetch_config(spec.hub_id)), f"{spec.hub_id}'s config.json")
     if world.against is None:
         return None
     path = _find(Path(world.against), spec)
     if path is None:
         hint = "as ORG__NAME.json, ORG/NAME/config.json or NAME.json, by the spec's hub_id, aliases or name"
         raise KvcalcError(Problem(code="KV405", message=f"no config.json of this model in {world.against}", help=hint))
-    return _read(str(path))
+    return _read(str(path), path.name)
 
 
 def _find(against: Path, spec: ModelSpec) -> Path | None:
@@ -61,17 +65,26 @@ def _find(against: Path, spec: ModelSpec) -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _read(path: str) -> Pinned:
+def _read(path: str, shown: str) -> Pinned:
     from kvcalc.importers.load import load_config, spec_of
 
-    return Pinned(Path(path).name, spec_of(load_config(path)))
+    return Pinned(shown, spec_of(load_config(path)))
+
+
+def _known(file: ModelFile) -> Pinned | KvcalcError | None:
+    """The config, or why there is none: asked for once, though several rules need it."""
+    if "config" not in file.memo:
+        try:
+            file.memo["config"] = config_of(file)
+        except KvcalcError as error:
+            file.memo["config"] = error
+    found: Pinned | KvcalcError | None = file.memo["config"]
+    return found
 
 
 def _pinned(file: ModelFile) -> Pinned | None:
-    try:
-        return config_of(file)
-    except KvcalcError:
-        return None  # KV405 says so
+    found = _known(file)
+    return None if isinstance(found, KvcalcError) else found  # KV405 speaks of what cannot be read
 
 
 def layer_count(file: ModelFile) -> Iterator[Hit]:
@@ -172,6 +185,8 @@ def _ffn_drift(file: ModelFile, name: str, pinned: Pinned, twin: str) -> Iterato
     if type(ours) is not type(theirs):
         yield Hit(loc=("ffn", name, "kind"), message=f"{name}: {pinned.name} says {theirs.kind}")
         return
+    if ours.tensors(1) == theirs.tensors(1):
+        return  # the same weights, said in another way
     for f in fields(ours):
         mine, its = getattr(ours, f.name), getattr(theirs, f.name)
         if mine != its:
@@ -185,10 +200,9 @@ def _shown(value: Any) -> str:
 
 def no_config(file: ModelFile) -> Iterator[Hit]:
     """Nothing to compare with."""
-    try:
-        config_of(file)
-    except KvcalcError as error:
-        problem = error.problems[0]
+    found = _known(file)
+    if isinstance(found, KvcalcError):
+        problem = found.problems[0]
         where = f"{problem.place}: " if problem.path else ""
         yield Hit(loc=(), message=f"{where}{problem.message}", help=problem.help)
 
@@ -198,8 +212,8 @@ RULES: tuple[Rule[ModelFile], ...] = (
         code="KV401",
         name="layer-count-drift",
         summary="another number of layers than the model's config.json",
-        why="With `--against` a spec is compared with the config as our importer reads it: layer by layer, so"
-        " that a pattern written another way is no difference, and a layer more is one.",
+        why="With `--against` (or `--hub`) a spec is compared with the config as our importer reads it: layer"
+        " by layer, so that a pattern written another way is no difference, and a layer more is one.",
         check=layer_count,
     ),
     Rule(
@@ -228,7 +242,8 @@ RULES: tuple[Rule[ModelFile], ...] = (
         code="KV405",
         name="no-config",
         summary="no config.json to compare with, or one that cannot be read",
-        why="`--against` was given, so a spec that could not be compared is reported rather than passed over.",
+        why="`--against` or `--hub` was given, so a spec that could not be compared is reported rather than "
+        "passed over.",
         severity=Severity.WARNING,
         check=no_config,
     ),

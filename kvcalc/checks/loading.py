@@ -126,8 +126,8 @@ ELSEWHERE: tuple[Rule[Any], ...] = (
         code="KV805",
         name="hub",
         summary="the hub did not give the file",
-        why="No such id, no access, no network, or the extra `kvcalc[hub]` is not installed. Nothing is fetched without "
-        "`--hub`.",
+        why="No such id, no access, no network, or the extra `kvcalc[hub]` is not installed. Nothing is "
+        "fetched without `--hub`.",
         suppressible=False,
     ),
     Rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from kvcalc.checks.source_text import line_start, lines_of
 from kvcalc.spec.yamlio import Mark
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#\s*kvcalc:\s*(ignore|ignore-file)\s*=\s*([A-Za-z0-9]+(?:\s*,\s*[A-Za-z0-9]+)*)")
+MAX_COMMENTS = 500
+"""Of one file: those beyond silence nothing."""
 _ANY = re.compile(r"#\s*kvcalc:")
 
 
@@ -39,28 +42,33 @@ def comments(text: str) -> list[Comment]:
     found: list[Comment] = []
     scalars = _scalars(text)
     lines = lines_of(text)
+    following = _next_content(lines)
     for number, line in enumerate(lines, 1):
         for match in _COMMENT.finditer(line):
+            if len(found) >= MAX_COMMENTS:
+                return found
             at = line_start(text, number) + match.start()
-            if any(start <= at < end for start, end in scalars):
-                continue
-            alone = not line[: match.start()].strip()
-            covered = (
-                None if match[1] == "ignore-file" else range(number, _last(lines, number) + 1 if alone else number + 1)
-            )
+            before = bisect_right(scalars, (at, len(text))) - 1
+            if before >= 0 and at < scalars[before][1]:
+                continue  # inside a scalar
+            last = following[number] if not line[: match.start()].strip() else number
+            covered = None if match[1] == "ignore-file" else range(number, last + 1)
             for code in re.finditer(r"[A-Za-z0-9]+", match[2]):
                 mark = Mark(number, match.start(2) + code.start() + 1)
                 found.append(Comment(code=code[0].upper(), mark=mark, lines=covered))
     return found
 
 
-def _last(lines: tuple[str, ...], number: int) -> int:
-    """The next line after `number` that is neither empty nor a comment."""
-    for index in range(number, len(lines)):
-        content = lines[index].strip()
-        if content and not content.startswith("#"):
-            return index + 1
-    return number
+def _next_content(lines: tuple[str, ...]) -> list[int]:
+    """For each line (from 1; index 0 is unused): the next line after it that is neither empty nor a comment."""
+    following = [len(lines)] * (len(lines) + 1)
+    content = 0
+    for number in range(len(lines), 0, -1):
+        following[number] = content or number
+        text = lines[number - 1].strip()
+        if text and not text.startswith("#"):
+            content = number
+    return following
 
 
 def _scalars(text: str) -> list[tuple[int, int]]:

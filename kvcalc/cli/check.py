@@ -45,6 +45,9 @@ def check(
     against: Annotated[
         str | None, typer.Option("--against", metavar="FILE|DIR", help="config.json to compare geometry with.")
     ] = None,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Compare with the config.json on the Hugging Face hub (network).")
+    ] = False,
     output_format: Annotated[
         FindingsFormat, typer.Option("--output-format", "--output", "-o", help="How to print findings.")
     ] = FindingsFormat.FULL,
@@ -83,7 +86,7 @@ def check(
         settings = read_settings(Path(config)) if config else find_settings(Path.cwd())
     if against is not None:
         _refuse_missing(against, "--against")
-    world = World(against=against or settings.against)
+    world = World(against=against or settings.against, hub=hub)
     if fix or diff:
         made = list(changes(paths, settings=settings, select=chosen, ignore=ignored, world=world))
         if diff:

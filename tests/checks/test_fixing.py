@@ -1,0 +1,125 @@
+"""--fix: what is safe is repaired, everything else stays as it was written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from checks.spec_text import checked, found, plain
+from command_line import kvcalc
+
+from kvcalc.checks.engine import Selection
+from kvcalc.checks.fixing import changes, repaired, write
+from kvcalc.checks.settings import Settings
+from kvcalc.checks.subject import World
+from kvcalc.spec.yamlio import load_yaml
+
+MESSY = """\
+# A file that people have written into.
+
+layers:            # twelve of them
+  - {count: 12, attention: full}
+# The name comes late.
+name: My Model     # "My Model" in the paper
+sources:
+  - {source: "paper, table 1", kind: paper}
+attention:
+  full: {kind: full, num_attention_heads: 8, num_kv_heads: 2, head_dim: "64"}  # d_head in the paper
+context_length: '4K'
+expect:
+  - quantity: kv_bytes_per_token
+    value: 6_144   # 12 x 2 x 2 x 64 x 2 B
+    source: paper, table 2
+"""
+CLEAN = """\
+# yaml-language-server: $schema=./model-spec.schema.json
+# A file that people have written into.
+
+# The name comes late.
+name: my-model     # "My Model" in the paper
+sources:
+  - {source: "paper, table 1", kind: paper}
+max_position_embeddings: 4096
+attention:
+  full: {kind: full, num_attention_heads: 8, num_key_value_heads: 2, head_dim: 64}  # d_head in the paper
+layers:            # twelve of them
+  - {count: 12, attention: full}
+expect:
+  - quantity: kv_bytes_per_token
+    value: 6144   # 12 x 2 x 2 x 64 x 2 B
+    source: paper, table 2
+"""
+
+
+def fixed(text: str, select: tuple[str, ...] = (), name: str = "x.yaml") -> str:
+    return repaired(name, text.encode(), Selection(Settings(), select), World()).after
+
+
+def test_all_repairs_of_a_messy_file_keep_its_comments() -> None:
+    assert fixed(MESSY, select=("KV",)) == CLEAN
+
+
+def test_repairs_end() -> None:
+    assert fixed(CLEAN, select=("KV",)) == CLEAN
+
+
+def test_order_and_schema_line_are_repaired_only_when_selected() -> None:
+    assert fixed(plain()) == plain()
+    assert fixed(plain(), select=("KV605",)).startswith("# yaml-language-server: ")
+
+
+@pytest.mark.parametrize(("written", "value"), [("32K", 32768), ("32k", 32000), ("1.5K", 1536), ('"8192"', 8192)])
+def test_integers_are_read_as_the_command_line_reads_them(written: str, value: int) -> None:
+    assert f"max_position_embeddings: {value}\n" in fixed(plain(context=written))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("written", ["4.3K", "big", "-4K", "4 K", "1e3", "9" * 30 + "K"])
+def test_what_is_no_integer_is_left_alone(written: str) -> None:
+    text = plain(context=written)  # type: ignore[arg-type]
+    assert fixed(text) == text
+
+
+def test_a_repair_of_order_changes_no_figure() -> None:
+    assert load_yaml("a", fixed(CLEAN[::1], select=("KV604",)).encode()).data == load_yaml("b", CLEAN.encode()).data
+    flow = "{layers: [{count: 12, attention: full}], name: a, attention: {full: {kind: full}}}\n"
+    assert fixed(flow, select=("KV604",)) == flow  # not blocks of whole lines
+
+
+def test_a_silenced_finding_is_not_repaired() -> None:
+    text = plain("My-Model").replace("My-Model", "My-Model  # kvcalc: ignore=KV603")
+    assert fixed(text) == text
+
+
+def test_line_ends_byte_order_mark_permissions_and_links_are_kept(tmp_path: Path) -> None:
+    path, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + plain("My-Model").replace("\n", "\r\n").encode())
+    path.chmod(0o640)
+    link.symlink_to(path)
+    for change in changes([str(link)]):
+        write(change)
+    assert path.read_bytes() == b"\xef\xbb\xbf" + plain("my-model").replace("\n", "\r\n").encode()
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) in (["real.yaml", "link.yaml"], ["link.yaml", "real.yaml"])
+
+
+def test_fix_then_check_and_diff_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "messy.yaml"
+    path.write_text(MESSY)
+    shown = kvcalc("check", str(path), "--diff", "--select", "ALL", "--isolated")
+    assert shown.code == 1
+    assert "-name: My Model" in shown.out
+    assert "+name: my-model" in shown.out
+    assert path.read_text() == MESSY
+    ran = kvcalc("check", str(path), "--fix", "--select", "ALL", "--isolated")
+    assert (ran.code, path.read_text()) == (0, CLEAN), ran
+    assert found(checked(path, select=("KV",))) == []
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_check(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(b"name: [\xff")
+    ran = kvcalc("check", str(path), "--fix", "--isolated")
+    assert (ran.code, path.read_bytes()) == (1, b"name: [\xff")
+    assert "KV001" in ran.out
