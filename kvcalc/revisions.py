@@ -86,21 +86,18 @@ def read_at(commit: str, path: str, shown: str) -> tuple[str, bytes]:
     return shown, _git("cat-file", "blob", name)
 
 
-def changed_files(old: str, new: str, paths: Sequence[str]) -> tuple[tuple[str | None, str | None], ...]:
-    """(path before, path after) of YAML files that differ; None for one that was added or removed."""
+def changed_files(old: str, new: str, paths: Sequence[str]) -> tuple[tuple[str, bool, bool], ...]:
+    """(path, whether it is in the old tree, in the new one) of YAML files that differ. A renamed file is two."""
     out = _git(
-        "diff-tree", "-r", "-z", "--name-status", "--find-renames", "--no-ext-diff", "--no-textconv", "--relative",
+        "diff-tree", "-r", "-z", "--name-status", "--no-renames", "--no-ext-diff", "--no-textconv", "--relative",
         old, new, "--", *paths,
     )  # fmt: skip
-    words = iter(os.fsdecode(word) for word in out.split(b"\0") if word)
-    found: list[tuple[str | None, str | None]] = []
-    for status in words:
-        first = next(words)
-        before = None if status[0] in "AC" else first
-        after = None if status[0] == "D" else next(words) if status[0] in "RC" else first
-        pair = (before, after)
-        if any(path is not None and path.endswith(SPEC_SUFFIXES) for path in pair):
-            found.append(pair)
+    words = [os.fsdecode(word) for word in out.split(b"\0") if word]
+    found = [
+        (path, status != "A", status != "D")
+        for status, path in zip(words[::2], words[1::2], strict=True)
+        if path.endswith(SPEC_SUFFIXES)
+    ]
     if len(found) > MAX_FILES:
         raise usage_error(f"{len(found):,} files differ: more than {MAX_FILES:,}", help="name a folder")
     return tuple(found)

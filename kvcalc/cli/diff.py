@@ -86,18 +86,17 @@ def _model(text: str) -> ModelSpec:
 
 
 def _between(rev: str, paths: list[str]) -> Sides:
-    """Every model spec that differs between two revisions."""
+    """Every model spec that differs between two revisions, by the model's name: a file may move."""
     from kvcalc.revisions import changed_files, read_at, split_range
 
     first, last = split_range(rev)
     old: dict[str, ModelSpec] = {}
     new: dict[str, ModelSpec] = {}
-    for before, after in changed_files(first, last, paths):
-        key = after or before or ""
-        for commit, path, side in ((first, before, old), (last, after, new)):
-            spec = _spec(*read_at(commit, path, f"{commit[:10]}:{path}")) if path else None
+    for path, was, is_now in changed_files(first, last, paths):
+        for commit, there, side in ((first, was, old), (last, is_now, new)):
+            spec = _spec(*read_at(commit, path, f"{commit[:10]}:{path}")) if there else None
             if spec is not None:
-                side[key] = spec
+                side[spec.name if spec.name not in side else f"{spec.name} ({path})"] = spec
     return old, new
 
 

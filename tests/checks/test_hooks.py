@@ -1,0 +1,154 @@
+"""The pre-commit hooks and the GitHub action, run as their users run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from checks.spec_text import plain
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+BAD = plain().replace("value: 6144", "value: 1")
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "PRE_COMMIT", "GITHUB_"))}
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+        env={**kept, "PATH": f"{BIN}{os.pathsep}{kept['PATH']}", **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with a sound spec, a bad one, and YAML that is none of ours; our hooks as local ones."""
+    pytest.importorskip("pre_commit")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    run("git", "init", "-q", cwd=folder)
+    (folder / "good.yaml").write_text(plain("good"))
+    (folder / "bad.yaml").write_text(BAD.replace("name: tiny", "name: Bad"))
+    (folder / "compose.yaml").write_text("services: {web: {image: nginx}}\n")
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    # `language: python` would fetch kvcalc; here it is installed already. All else is as users get it.
+    local = [{**hook, "language": "system"} for hook in hooks]
+    config = {"repos": [{"repo": "local", "hooks": local}]}
+    (folder / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    run("git", "add", ".", cwd=folder)
+    return folder
+
+
+def pre_commit(folder: Path, hook: str) -> subprocess.CompletedProcess[str]:
+    return run(
+        str(BIN / "pre-commit"), "run", hook, "--all-files", cwd=folder, PRE_COMMIT_HOME=str(folder.parent / "home")
+    )
+
+
+def test_pre_commit_stops_a_bad_spec_and_passes_other_yaml_over(repository: Path) -> None:
+    ran = pre_commit(repository, "kvcalc-check")
+    assert ran.returncode == 1, ran
+    assert "bad.yaml:9:43: KV201 kv_bytes_per_token is 6,144 B" in ran.stdout
+    assert "good.yaml" not in ran.stdout
+    assert "compose.yaml" not in ran.stdout
+    (repository / "bad.yaml").write_text(plain("bad"))
+    run("git", "add", ".", cwd=repository)
+    assert pre_commit(repository, "kvcalc-check").returncode == 0
+
+
+def test_pre_commit_repairs(repository: Path) -> None:
+    (repository / "bad.yaml").write_text(plain("bad", context=4096).replace("4096", "4K"))
+    run("git", "add", ".", cwd=repository)
+    assert pre_commit(repository, "kvcalc-fix").returncode == 1  # files were changed by the hook
+    assert (repository / "bad.yaml").read_text() == plain("bad")
+
+
+def test_the_hooks_manifest_is_valid() -> None:
+    clientlib = pytest.importorskip("pre_commit.clientlib")
+    hooks = clientlib.load_manifest(str(ROOT / ".pre-commit-hooks.yaml"))
+    assert [hook["id"] for hook in hooks] == ["kvcalc-check", "kvcalc-fix"]
+    assert all(hook["entry"].split()[:2] == ["kvcalc", "check"] for hook in hooks)
+
+
+def action_steps() -> list[dict[str, object]]:
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    assert action["runs"]["using"] == "composite"
+    steps: list[dict[str, object]] = action["runs"]["steps"]
+    return steps
+
+
+def step_environment(step: dict[str, object], inputs: dict[str, str], action_path: str = "/action") -> dict[str, str]:
+    """What GitHub would put into the step's environment."""
+    found: dict[str, str] = {}
+    for key, value in step["env"].items():  # type: ignore[attr-defined]
+        name = re.fullmatch(r"\$\{\{ (inputs\.(\w+)|github\.action_path) \}\}", value)
+        assert name is not None
+        found[key] = inputs[name[2]] if name[2] else action_path
+    return found
+
+
+def defaults() -> dict[str, str]:
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    return {name: spec["default"] for name, spec in action["inputs"].items()}
+
+
+def test_inputs_reach_the_shell_as_variables_only() -> None:
+    for step in action_steps():
+        assert "${{" not in str(step["run"])  # text put into a script can run
+
+
+def check_step(folder: Path, **inputs: str) -> subprocess.CompletedProcess[str]:
+    step = action_steps()[1]
+    environment = step_environment(step, {**defaults(), **inputs})
+    return run(
+        "bash",
+        "-eo",
+        "pipefail",
+        "-c",
+        str(step["run"]),
+        cwd=folder,
+        GITHUB_STEP_SUMMARY=str(folder / "s.md"),
+        **environment,
+    )
+
+
+def test_the_check_step_annotates_and_fails(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(BAD)
+    ran = check_step(tmp_path)
+    assert ran.returncode == 1
+    assert ran.stdout.startswith("::error file=tiny.yaml,line=9,col=43,title=KV201 expectation-fails::")
+    assert "KV201" in (tmp_path / "s.md").read_text()
+    assert check_step(tmp_path, args="--ignore KV2 --select KV1,KV2").returncode == 0
+    assert check_step(tmp_path, paths="tiny.yaml tiny.yaml", args="--exit-zero").returncode == 0
+
+
+def test_inputs_cannot_run_commands(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(plain())
+    check_step(tmp_path, args="$(touch sprung) ; touch sprung", paths="`touch sprung` tiny.yaml; touch sprung")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(("version", "installed"), [("", "/action"), ("kvcalc==1.2.3", "kvcalc==1.2.3")])
+def test_the_install_step_installs_what_was_asked(tmp_path: Path, version: str, installed: str) -> None:
+    """With a stand-in for Python, as nothing may be fetched in a test."""
+    python = tmp_path / "python"
+    pip = f'#!/bin/bash\necho "$@" >> {shlex.quote(str(tmp_path / "log"))}\n'
+    python.write_text(
+        f'#!/bin/bash\nmkdir -p "$3/bin"\nprintf %s {shlex.quote(pip)} > "$3/bin/pip"\nchmod +x "$3/bin/pip"\n'
+    )
+    python.chmod(0o755)
+    step = action_steps()[0]
+    environment = step_environment(step, {**defaults(), "version": version, "python": str(python)})
+    ran = run(
+        "bash", "-eo", "pipefail", "-c", str(step["run"]), cwd=tmp_path, RUNNER_TEMP=str(tmp_path),
+        GITHUB_PATH=str(tmp_path / "path"), **environment,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "log").read_text() == f"install --quiet {installed}\n"
+    assert (tmp_path / "path").read_text() == f"{tmp_path}/kvcalc-venv/bin\n"
