@@ -110,7 +110,7 @@ def cached_rows(file: ModelFile) -> Iterator[Hit]:
             continue
         reported.add((mine, other))
         layers = [i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair == (mine, other)]
-        where = f"layer {index}" if len(layers) == 1 else f"{len(layers)} layers from {index} on"
+        where = f"layer {index}" if len(layers) == 1 else f"{len(layers):,} layers (the first is {index})"
         message = f"{where}: {_said(mine[1])}, but {pinned.name} says {_said(other[1])}"
         place = _differing_key(file, mine[0], pinned.spec, other[0])
         yield Hit(loc=place, message=message, key=len(place) == 2)

@@ -70,6 +70,11 @@ class Selection:
             self._known[key] = self._decide(rule, (*self._ignored, *more))
         return self._known[key]
 
+    def silences(self, rule: Rule[Any], path: str) -> bool:
+        """Whether this rule is ignored by name: what keeps the others from running is hidden by nothing less."""
+        ignored = (*self._ignored, *self._settings.ignored_for(path))
+        return _longest(rule.code, ignored) > 0 and not self.wants(rule, path)
+
     def _decide(self, rule: Rule[Any], ignored: tuple[str, ...]) -> bool:
         if not rule.suppressible:
             return True
@@ -172,7 +177,7 @@ def _check_document(path: str, document: Document, kind: FileKind, selection: Se
     better = {(finding.problem.line, finding.problem.column) for finding in found}
     for problem in problems:
         # A text rule that speaks of the same place says it better, and can repair it.
-        if (problem.line, problem.column) not in better and selection.wants(RULES[problem.code], path):
+        if (problem.line, problem.column) not in better and not selection.silences(RULES[problem.code], path):
             found.append(Finding(problem=problem))
     names: tuple[tuple[str, Problem], ...] = ()
     if subject is not None:

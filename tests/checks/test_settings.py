@@ -34,6 +34,13 @@ def test_what_cannot_be_read_is_reported_whatever_is_selected(tmp_path: Path) ->
     assert codes(tmp_path, "a: [", select=("KV2",), ignore=("KV",)) == ["KV002"]
 
 
+def test_what_keeps_the_rules_from_running_is_reported_unless_it_is_ignored_itself(tmp_path: Path) -> None:
+    text = plain().replace("head_dim: 64", "head_dim: 0")
+    assert codes(tmp_path, text, select=("KV2",)) == ["KV013"]
+    assert codes(tmp_path, text, ignore=("KV2",)) == ["KV013"]
+    assert codes(tmp_path, text, ignore=("KV013",)) == []
+
+
 @pytest.mark.parametrize("word", ["KV9999", "E501", "", "K", "KV2x"])
 def test_an_unknown_code_is_refused(word: str) -> None:
     with pytest.raises(KvcalcError, match="no rule has the code"):
