@@ -87,6 +87,10 @@ def check(
     if against is not None:
         _refuse_missing(against, "--against")
     world = World(against=against or settings.against, hub=hub)
+    if (fix or diff) and "-" in paths:
+        from kvcalc.problems import usage_error
+
+        raise usage_error("standard input cannot be repaired", help="name the file")
     if fix or diff:
         made = list(changes(paths, settings=settings, select=chosen, ignore=ignored, world=world))
         if diff:

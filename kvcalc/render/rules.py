@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 from kvcalc.checks.table import RULES, RuleExplanation, explain_rule
 from kvcalc.render.document import Column, Document, Table
@@ -53,5 +54,14 @@ def rules_page() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def main() -> None:
+    """`python -m kvcalc.render.rules` writes docs/rules.md (into the folder where it is run)."""
+    Path("docs/rules.md").write_text(rules_page(), encoding="utf-8")
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
+
+
+if __name__ == "__main__":
+    main()

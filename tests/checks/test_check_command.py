@@ -78,6 +78,7 @@ def test_an_output_file_is_written_whole(tmp_path: Path) -> None:
     "arguments",
     [
         ("nowhere.yaml",), ("--select", "KV777", "."), ("--against", "nowhere", "."), ("--config", "nowhere.toml", "."),
+        ("--fix", "-"),
         ("--output-format", "xml", "."),
     ],
 )  # fmt: skip

@@ -125,7 +125,7 @@ def test_the_check_step_annotates_and_fails(tmp_path: Path) -> None:
     assert ran.stdout.startswith("::error file=tiny.yaml,line=9,col=43,title=KV201 expectation-fails::")
     assert "KV201" in (tmp_path / "s.md").read_text()
     assert check_step(tmp_path, args="--ignore KV2 --select KV1,KV2").returncode == 0
-    assert check_step(tmp_path, paths="tiny.yaml tiny.yaml", args="--exit-zero").returncode == 0
+    assert check_step(tmp_path, paths="tiny.yaml\n  s.md\n", args="--exit-zero").returncode == 0
 
 
 def test_inputs_cannot_run_commands(tmp_path: Path) -> None:
