@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.checks.capacity import Need, need_of
-from kvcalc.checks.rule import Hit, Rule
+from kvcalc.checks.rule import Hit, Rule, in_a_file
 from kvcalc.checks.subject import ModelFile
 from kvcalc.footprint import Footprint, footprint, growth, workload_for
 from kvcalc.problems import KvcalcError
@@ -105,7 +105,7 @@ def not_computable(file: ModelFile) -> Iterator[Hit]:
             compute()
         except KvcalcError as error:
             problem = error.problems[0]
-            yield Hit(loc=("budget", key), key=True, message=f"{key}: {problem.message}", help=problem.help)
+            yield Hit(loc=("budget", key), key=True, message=f"{key}: {problem.message}", help=in_a_file(problem.help))
 
 
 def empty(file: ModelFile) -> Iterator[Hit]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
-from kvcalc.checks.rule import Hit, Rule
+from kvcalc.checks.rule import Hit, Rule, in_a_file
 from kvcalc.checks.subject import ModelFile
 from kvcalc.footprint import Workload, sequence_bytes, workload_for
 from kvcalc.formats import STATE_ROLES, TOKEN_ROLES, Role
@@ -200,7 +200,8 @@ def not_computable(file: ModelFile) -> Iterator[Hit]:
         ours = _computed(file, expected)
         if isinstance(ours, KvcalcError):
             problem = ours.problems[0]
-            yield Hit(loc=("expect", index), message=f"{expected.quantity}: {problem.message}", help=problem.help)
+            message = f"{expected.quantity}: {problem.message}"
+            yield Hit(loc=("expect", index), message=message, help=in_a_file(problem.help))
 
 
 def missing(file: ModelFile) -> Iterator[Hit]:

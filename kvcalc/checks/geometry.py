@@ -68,7 +68,7 @@ def foreign_kinds(file: ModelFile) -> Iterator[Hit]:
     for name in file.spec.attention:
         kind = file.document.data["attention"][name]["kind"]
         if kind not in known:
-            message = f"{family} models do not use {kind!r} attention"
+            message = f"no shipped {family} model has {kind!r} attention"
             hint = f"shipped specs of {family} use: {', '.join(sorted(known))}"
             yield Hit(loc=("attention", name, "kind"), message=message, help=hint)
 
@@ -197,7 +197,7 @@ MODEL_RULES: tuple[Rule[ModelFile], ...] = (
     Rule(
         code="KV105",
         name="foreign-kind",
-        summary="an attention kind that no model of this family uses",
+        summary="an attention kind that no shipped model of this family has",
         why="MLA read as MHA is 25 times too large, a hybrid read as a plain stack 4 to 12 times. The kinds "
         "are compared with those of shipped specs of the same `model_type`.",
         severity=Severity.WARNING,

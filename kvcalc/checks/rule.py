@@ -41,6 +41,11 @@ class Hit:
     fix: Fix | None = None
 
 
+def in_a_file(hint: str | None) -> str | None:
+    """A help line of the command line, for somebody who writes a file."""
+    return hint and hint.replace("--seq-len", "`seq_len`, or `max_position_embeddings` of the model")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A Problem and, where there is one, its repair."""

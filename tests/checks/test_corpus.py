@@ -49,6 +49,11 @@ def test_a_folder_gives_the_findings_of_its_specs_and_passes_over_other_yaml() -
     assert report.skipped == len(passed_over)
 
 
+def test_help_speaks_of_the_file_not_of_the_command_line() -> None:
+    (finding,) = checked(BAD / "kv202-no-length.yaml").findings
+    assert finding.problem.help == "give `seq_len`, or `max_position_embeddings` of the model"
+
+
 def test_a_wrong_figure_shows_both_sides_and_the_formula() -> None:
     (finding,) = checked(BAD / "kv201-twice-too-large.yaml").findings
     # 12 layers x (K 2 x 64 + V 2 x 64) x 2 B = 12 x (256 + 256) B
