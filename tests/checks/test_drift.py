@@ -9,6 +9,7 @@ import pytest
 from checks.spec_text import checked, found, plain
 
 from kvcalc.checks.subject import World
+from kvcalc.problems import KvcalcError, Problem
 
 LLAMA = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 12, "num_attention_heads": 8,
@@ -95,3 +96,21 @@ def test_the_folder_of_reference_configs_agrees_with_our_own_specs() -> None:
         (f.problem.path, f.problem.code, f.problem.message) for f in report.findings if f.problem.code != "KV405"
     ]
     assert drifted == []
+
+
+def test_the_hub_is_asked_once_for_each_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(hub_id: str) -> Path:
+        asked.append(hub_id)
+        if hub_id.endswith("gone"):
+            raise KvcalcError(Problem(code="KV805", message=f"{hub_id}: no such repository"))
+        return tmp_path / "config.json"
+
+    monkeypatch.setattr("kvcalc.importers.hub.fetch_config", fetch)
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": 13}))
+    for name, hub_id in (("a", "nobody/tiny"), ("b", "nobody/gone"), ("c", None)):
+        (tmp_path / f"{name}.yaml").write_text(plain(name, more=f"hub_id: {hub_id}\n" if hub_id else ""))
+    report = checked(*sorted(tmp_path.glob("*.yaml")), world=World(hub=True))
+    assert found(report) == [("a.yaml", "KV401", "6:1"), ("b.yaml", "KV405", "1:1")]
+    assert asked == ["nobody/tiny", "nobody/gone"]
