@@ -62,8 +62,8 @@ def sparse(config: Config, *, default: str = "all") -> Layout:
     """MLA with an indexer (DSA): layers marked `shared` reuse an earlier choice and keep no indexer key.
 
     Args:
-        default: what the class does where the config states no schedule: `all` layers their own indexer, or `hy`,
-            the first and then one in four.
+        default: what the class does where the config states no schedule: `all` layers their own indexer (also
+            `scheduled`, where the class knows schedules), or `hy`, the first and then one in four.
     """
     count = layer_count(config)
     types = config.words("layer_types", length=count)
@@ -104,6 +104,8 @@ def _indexers(config: Config, count: int, default: str) -> list[str]:
     if default == "hy":
         config.assume("indexer_types", "1 in 4", f"class default of {config.model_type} (transformers 5.23.0)")
         return ["full" if i == 0 or (i - 1) % 4 == 0 else "shared" for i in range(count)]
+    if default == "scheduled":
+        config.assume("indexer_types", "full", f"every layer its own, class default of {config.model_type}")
     return ["full"] * count
 
 
@@ -170,7 +172,7 @@ MLA: Mapping[str, Family] = {
     "axk2": Family(read=sparse, source=hf("axk2")),
     "deepseek_v32": Family(read=sparse, source=hf("deepseek_v32")),
     "deepseek_v4": Family(read=deepseek_v4, source=hf("deepseek_v4")),
-    "glm_moe_dsa": Family(read=sparse, source=hf("glm_moe_dsa")),
+    "glm_moe_dsa": Family(read=partial(sparse, default="scheduled"), source=hf("glm_moe_dsa")),
     "hy_v4": Family(read=partial(sparse, default="hy"), source=hf("hy_v4")),
     "longcat_flash": Family(read=two_caches, source=hf("longcat_flash")),
 }  # fmt: skip

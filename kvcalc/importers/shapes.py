@@ -111,6 +111,8 @@ def context(config: Config, names: Names = STANDARD) -> int | None:
     given = next((length for length in found if length is not None), None)
     if given is None and config.nested:
         given = config.class_default(*names.context)
+    if given is None:
+        config.assume(names.context[0], "unknown", "not stated, so lengths have to be given")
     return given
 
 

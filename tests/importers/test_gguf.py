@@ -107,8 +107,15 @@ def test_a_pattern_in_the_file_overrules_the_period(write: Write) -> None:
 def test_deepseek2_is_a_latent_in_old_and_new_files(write: Write) -> None:
     common = {**BASE, "block_count": 61, "attention__head_count": 128, "attention__kv_lora_rank": 512,
               "attention__q_lora_rank": 1536, "rope__dimension_count": 64}  # fmt: skip
-    new = write("deepseek2", **common, attention__head_count_kv=1, attention__key_length=576,
-                attention__value_length=512, attention__key_length_mla=192, attention__value_length_mla=128)  # fmt: skip
+    new = write(
+        "deepseek2",
+        **common,
+        attention__head_count_kv=1,
+        attention__key_length=576,
+        attention__value_length=512,
+        attention__key_length_mla=192,
+        attention__value_length_mla=128,
+    )
     # DeepSeek-V3: 61 x (512 + 64) = 35,136 elements per token (arXiv 2412.19437, section 4.2)
     assert elements(new, 1) == (35_136, 0)
     assert load_gguf(str(new)).raw["attention"]["mla"]["qk_nope_head_dim"] == 128
