@@ -55,7 +55,7 @@ class Pool:
 def pool(pages: Sequence[Page], settings: Settings, stages: tuple[int, ...]) -> Pool:
     """The groups of all layers; every group's blocks cost as much as the widest group's."""
     block_outermost = _block_outermost(pages, settings)
-    pages = tuple(pages) if settings.hybrid_kv_cache_manager else promoted(pages)
+    pages = tuple(pages) if settings.separate_kinds else promoted(pages)
     groups, padding = _groups(pages, block_outermost)
     per_stage = tuple(
         max((g.page_bytes(stage, stages) for g in groups), default=0) for stage in range(settings.parallel.pipeline)

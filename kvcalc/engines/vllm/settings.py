@@ -18,6 +18,8 @@ IN_FLIGHT_BATCHES = (0, 26, 0)
 """From here windows are freed when a step has been settled, so every concurrent batch counts (vllm PR 47728)."""
 PREFIX_CACHED_STATES = (0, 28, 0)
 """From here hybrid models cache prefixes unless told not to, which keeps two states (vllm PR 50991, August 2026)."""
+HYBRID_MANAGER = (0, 10, 0)
+"""From here windows have groups of their own (logs seen from 0.10.2 on); before, they were charged in full."""
 UTILIZATION_092 = (0, 21, 0)
 """From here the default of gpu_memory_utilization is 0.92, and CUDA graphs are estimated (config/cache.py:215)."""
 FIRST_V1 = (0, 8, 0)
@@ -81,6 +83,11 @@ class Settings:
         if self.enable_prefix_caching is not None:
             return self.enable_prefix_caching
         return self.release >= PREFIX_CACHED_STATES
+
+    @property
+    def separate_kinds(self) -> bool:
+        """Whether windows and states have groups of their own, or windows are charged in full."""
+        return self.hybrid_kv_cache_manager and self.release >= HYBRID_MANAGER
 
     @property
     def tokens_by_concurrency(self) -> bool:
