@@ -29,7 +29,7 @@ def main() -> int:
         device=options.device,
         quick=options.quick,
         seed=options.seed,
-        command="python -m kernels_ref " + " ".join(sys.argv[1:]),
+        command=" ".join(["python -m kernels_ref", *(Path(part).name for part in sys.argv[1:])]),
         say=lambda message: print(f"[{time.monotonic() - start:6.1f} s] {message}", file=sys.stderr, flush=True),
     )
     text = render_json("verify", report)
