@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the proof needs torch: pip install 'kvcalc[torch]'")
 
 pytest.importorskip("triton", reason="the calibration times triton kernels")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the proof needs torch: pip install 'kvcalc[torch]'")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

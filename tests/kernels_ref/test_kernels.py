@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the proof needs torch: pip install 'kvcalc[torch]'")
 
 pytest.importorskip("triton", reason="the streaming kernels need triton")
 

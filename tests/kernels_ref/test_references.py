@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the proof needs torch: pip install 'kvcalc[torch]'")
 
 from kernels_ref.reference import Random, run_reference
 from kernels_ref.reference.common import attend, relative_error

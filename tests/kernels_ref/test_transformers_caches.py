@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the proof needs torch: pip install 'kvcalc[torch]'")
 
 transformers = pytest.importorskip("transformers", minversion="5.0", reason="pip install 'kvcalc[test]'")
 
