@@ -95,7 +95,8 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
         return document.problem("KV014", loc, "missing key 'kind'", help="as in `kind: full`; see `kvcalc list kinds`")
     bounds = {
         "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}",
-        "too_short": "of at least {min_length} entries", "too_long": "of at most {max_length} entries", "string_too_short": "at least {min_length} characters long",
+        "too_short": "of at least {min_length} entries", "too_long": "of at most {max_length} entries",
+        "string_too_short": "at least {min_length} characters long",
         "string_too_long": "at most {max_length} characters long", "literal_error": "one of {expected}",
     }  # fmt: skip
     if kind in bounds:
