@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ def verify(
     device: Annotated[str | None, typer.Option("--device", metavar="cuda|cpu", help="Default: CUDA if there.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Bytes and meaning only: no timing.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random data.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Keep the report here too.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Prove the numbers on this machine: allocate, decode, time.
@@ -33,6 +35,8 @@ def verify(
         raise problem
     from kernels_ref.verify import verify as run
     from kernels_ref.view import verify_document
+    from kvcalc.files import write_whole
+    from kvcalc.render.machine import render_json
 
     report = run(
         models=models or None,
@@ -42,6 +46,8 @@ def verify(
         command=" ".join(["kvcalc", *sys.argv[1:]]),
         say=lambda message: print(f"  {message}", file=sys.stderr, flush=True),
     )
+    if json_file is not None:
+        write_whole(str(json_file), render_json("verify", report).encode())
     emit("verify", report, verify_document, output)
     if report.disagreements:
         raise typer.Exit(1)
