@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
@@ -96,10 +97,12 @@ class Job:
         """Whether the model's extra prediction layers run."""
         return bool(self.options.get("num_speculative_tokens"))
 
+    @cached_property
     def rules(self) -> Rules:
         """Which layouts the model allows."""
         return Rules(self.spec, self.scheme)
 
+    @cached_property
     def total_weights(self) -> int:
         """Of the whole model, once."""
         return weight_bytes(self.spec, self.scheme, mtp=self.drafts).total

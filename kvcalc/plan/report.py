@@ -1,0 +1,191 @@
+"""What `plan` and `fit` answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.engines.base import Capacity
+from kvcalc.plan.layouts import Layout
+from kvcalc.plan.ledger import Ledger
+from kvcalc.plan.times import Speed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A layout that holds the workload."""
+
+    gpu: str
+    label: str
+    layout: Layout
+    gpus: int
+    nodes: int
+    batch_size: int
+    rank_batch: int
+    """Sequences of each data rank."""
+    ledger: Ledger
+    speed: Speed
+    tokens_per_s_per_gpu: float
+    cost_per_hour: float | None
+    """By the price given."""
+    cost_per_million_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """The best layout of a number of GPUs that is not enough."""
+
+    gpus: int
+    label: str | None
+    """None: no layout of this many GPUs is one that engines take."""
+    layouts: int
+    """How many were tried."""
+    short_bytes: int
+    """Per GPU; 0 where memory suffices and speed does not."""
+    breaks: str
+    """The term that no longer fits, or the bound that is missed."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waste:
+    """What replication costs, over all GPUs together."""
+
+    weight_bytes: int
+    """Whole model, once."""
+    replicated_weight_bytes: int
+    cache_bytes: int
+    """Logical, once."""
+    replicated_cache_bytes: int
+    """Allocated on all GPUs beyond it: replicas, blocks, unevenness."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A change, and how many GPUs it would take."""
+
+    change: str
+    gpu: str
+    gpus: int | None
+    """None: not below the limit."""
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtLength:
+    """Fewest GPUs for one length of a trace."""
+
+    name: str
+    seq_len: int
+    gpus: int | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuPlan:
+    """The answer for one kind of GPU."""
+
+    gpu: str
+    gpu_name: str
+    gpu_memory_bytes: int
+    memory_basis: str
+    node_size: int
+    fits: bool
+    gpus: int | None
+    """Of the first choice."""
+    nodes: int | None
+    fewest_for_memory: int | None
+    """GPUs that hold it, whatever the speed."""
+    binds: str
+    """memory, tpot, ttft or rate: what asks for this many GPUs."""
+    choices: tuple[Choice, ...]
+    """Best first."""
+    searched: int
+    """Layouts that were looked at."""
+    proof: tuple[Shortage, ...]
+    """Smaller numbers of GPUs, and why each is not enough; most GPUs first."""
+    waste: Waste | None
+    capacity: Capacity | None
+    """What the engine makes of the memory that is left."""
+    alternatives: tuple[Alternative, ...]
+    lengths: tuple[AtLength, ...]
+    """Of a trace."""
+    pareto: tuple[Choice, ...]
+    """No other layout has fewer GPUs, a lower TPOT and more tokens per second and GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReport:
+    """Plans for one workload, one per kind of GPU."""
+
+    model: str
+    engine: str
+    engine_version: str
+    batch_size: int | None
+    seq_len: int
+    """The longest sequence that is held."""
+    mean_seq_len: float
+    rate: float | None
+    isl: int | None
+    osl: int | None
+    tpot_s: float | None
+    ttft_s: float | None
+    kv_cache_dtype: str
+    weight_format: str
+    objective: str
+    plans: tuple[GpuPlan, ...]
+    best: int
+    """Index of the plan that serves the objective best."""
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return any(plan.fits for plan in self.plans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitLine:
+    """What one layout of given GPUs holds."""
+
+    label: str
+    layout: Layout
+    max_batch_size: int
+    """At `seq_len` tokens."""
+    max_seq_len: int
+    """At `batch_size` sequences; 0: not one token."""
+    tokens: int | None
+    """Of the whole cache, all data ranks together, as the engine counts them."""
+    concurrency: float | None
+    """Requests of `seq_len` tokens at once, as the engine's log counts them."""
+    ledger: Ledger
+    """At one sequence of `seq_len` tokens per data rank."""
+    log_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitReport:
+    """What given GPUs hold of a model."""
+
+    model: str
+    gpu: str
+    gpu_name: str
+    gpus: int
+    node_size: int
+    engine: str
+    engine_version: str
+    batch_size: int
+    seq_len: int
+    context: int | None
+    """The model's own limit."""
+    kv_cache_dtype: str
+    weight_format: str
+    lines: tuple[FitLine, ...]
+    """Most sequences first."""
+    shortage: Shortage | None
+    """Where no layout holds even one sequence."""
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.lines)
