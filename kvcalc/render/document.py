@@ -51,6 +51,12 @@ def safe(text: str) -> str:
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
+def bar(part: float, whole: float, width: int = 10) -> str:
+    """`part` of `whole` as blocks, to an eighth of a character: `█████` for a half."""
+    eighths = round(8 * width * part / whole) if whole > 0 else 0
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
 def shown(value: Cell) -> str:
     """A value for people: grouped digits, no trailing zeros."""
     if value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvcalc.render.document import Cell, Column, Document, Table
+from kvcalc.render.document import Cell, Column, Document, Table, bar
 from kvcalc.roofline import Point, RooflineReport
 from kvcalc.units import format_bytes, format_rate, format_seconds
 
@@ -45,7 +45,7 @@ def _table(report: RooflineReport) -> Table:
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
+    return f"{100 * part / whole:4.1f} % {bar(part, whole)}".rstrip() if whole else ""
 
 
 def _why(report: RooflineReport, point: Point) -> str:
