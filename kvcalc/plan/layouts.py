@@ -51,9 +51,7 @@ class Layout:
     @property
     def parallel(self) -> Parallel:
         """For an engine."""
-        return Parallel(
-            tensor=self.tensor, pipeline=self.pipeline, data=self.data, decode_context=self.decode_context
-        )
+        return Parallel(tensor=self.tensor, pipeline=self.pipeline, data=self.data, decode_context=self.decode_context)
 
     @property
     def sharding(self) -> WeightSharding:

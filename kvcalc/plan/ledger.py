@@ -136,9 +136,7 @@ class Job:
         return self._held[key]
 
     def _hold(self, layout: Layout, sequences: int, lengths: Lengths, tokens: int) -> Held:
-        parallel = Parallel(
-            tensor=layout.tensor, pipeline=layout.pipeline, decode_context=layout.decode_context
-        )
+        parallel = Parallel(tensor=layout.tensor, pipeline=layout.pipeline, decode_context=layout.decode_context)
         settings = self.settings(parallel, lengths.longest, tokens)
         if len(lengths.mix) > 1:
             return self._mixed(layout, sequences, lengths, tokens)

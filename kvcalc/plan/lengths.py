@@ -18,8 +18,24 @@ MAX_BYTES = 2**28
 BUCKETS = 128
 """Distinct lengths that are allocated; others are rounded up to the next."""
 
-INPUT_COLUMNS = ("isl", "input_tokens", "input_length", "prompt_tokens", "prompt_len", "contexttokens", "num_prefill_tokens")
-OUTPUT_COLUMNS = ("osl", "output_tokens", "output_length", "completion_tokens", "output_len", "generatedtokens", "num_decode_tokens")
+INPUT_COLUMNS = (
+    "isl",
+    "input_tokens",
+    "input_length",
+    "prompt_tokens",
+    "prompt_len",
+    "contexttokens",
+    "num_prefill_tokens",
+)
+OUTPUT_COLUMNS = (
+    "osl",
+    "output_tokens",
+    "output_length",
+    "completion_tokens",
+    "output_len",
+    "generatedtokens",
+    "num_decode_tokens",
+)
 TOTAL_COLUMNS = ("seq_len", "tokens", "total_tokens", "length", "len")
 
 

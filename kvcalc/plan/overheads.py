@@ -63,9 +63,7 @@ def activation_bytes(spec: ModelSpec, layout: Layout, tokens: int, sequences: in
     held = inventory(spec)
     hidden = spec.hidden_size or 0
     widest = max((_outputs(layer, layout) for layer in dict.fromkeys(held.layers)), default=Fraction(0))
-    return max(
-        ceil(tokens * OPERAND_BYTES * (2 * hidden + widest)), sequences * (spec.vocab_size or 0) * LOGIT_BYTES
-    )
+    return max(ceil(tokens * OPERAND_BYTES * (2 * hidden + widest)), sequences * (spec.vocab_size or 0) * LOGIT_BYTES)
 
 
 def _outputs(layer: tuple[Tensor, ...], layout: Layout) -> Fraction:

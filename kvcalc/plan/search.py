@@ -87,9 +87,7 @@ class Search:
                 detail, breaks = "no layout keeps up with the rate: its queue grows without end", "rate"
             else:
                 detail, breaks = reason or self._no_layout(gpus), "layout"
-            return Shortage(
-                gpus=gpus, label=None, layouts=tried, short_bytes=0, breaks=breaks, detail=detail
-            )
+            return Shortage(gpus=gpus, label=None, layouts=tried, short_bytes=0, breaks=breaks, detail=detail)
         layout, ledger = nearest
         short, term = -ledger.free_bytes, ledger.breaks or "cache"
         parts = ", ".join(

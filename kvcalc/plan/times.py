@@ -217,9 +217,7 @@ class Clock:
                 each.component == Component.HEAD and not stage.last
             )
             if not elsewhere:
-                yield point(
-                    each.component, "gemm", each.read_bytes, each.flops, self.limits, gemm_type(each.format)
-                )
+                yield point(each.component, "gemm", each.read_bytes, each.flops, self.limits, gemm_type(each.format))
 
     def _sent(self, layout: Layout, stage: _Stage, new: int, total: int) -> Iterator[float]:
         """Seconds of each collective of a stage, `new` tokens on each data rank and `total` on all."""

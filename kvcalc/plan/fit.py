@@ -1,0 +1,97 @@
+"""The answer of `kvcalc fit`: what given GPUs hold."""
+
+from __future__ import annotations
+
+from kvcalc.engines.base import longest_that_fits
+from kvcalc.plan.demand import Demand
+from kvcalc.plan.layouts import Layout
+from kvcalc.plan.ledger import Ledger
+from kvcalc.plan.lengths import Lengths
+from kvcalc.plan.planning import Request
+from kvcalc.plan.report import FitLine, FitReport
+from kvcalc.plan.search import Search
+from kvcalc.problems import usage_error
+from kvcalc.spec.hardware import HardwareSpec
+
+MOST_SEQUENCES = 2**24
+MOST_TOKENS = 2**26
+
+
+def fit(request: Request, hardware: HardwareSpec, gpus: int, batch_size: int, seq_len: int) -> FitReport:
+    """Largest batch, longest context and tokens of cache of every layout of `gpus` GPUs.
+
+    Raises:
+        KvcalcError: no layout of this many GPUs is one that engines take.
+    """
+    job = request.job()
+    search = request.search(job, hardware)
+    one = Search(
+        job, hardware, search.clock, Demand(batch_size=gpus, lengths=Lengths.of(seq_len)), node=search.node,
+        pins=search.pins,
+    )  # fmt: skip
+    layouts = one.layouts(gpus)
+    if not layouts:
+        works = [n for n in range(1, 2 * search.node + 1) if one.layouts(n)]
+        near = ", ".join(map(str, sorted(sorted(works, key=lambda n: abs(n - gpus))[:3]))) or "none"
+        raise usage_error(f"no layout of {gpus} GPUs is one that engines take", help=f"numbers that work: {near}")
+    lines = [line for layout in layouts if (line := _line(one, layout, batch_size, seq_len)) is not None]
+    lines.sort(key=lambda line: (-line.max_batch_size, -line.max_seq_len, line.layout.simplicity))
+    alone = Search(
+        job, hardware, search.clock, Demand(batch_size=1, lengths=Lengths.of(seq_len)), node=search.node,
+        pins=search.pins,
+    )  # fmt: skip
+    return FitReport(
+        model=request.spec.name,
+        gpu=hardware.name,
+        gpu_name=hardware.full_name,
+        gpus=gpus,
+        node_size=search.node,
+        engine=request.engine.name,
+        engine_version=request.engine.version,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        context=request.spec.max_position_embeddings,
+        kv_cache_dtype=request.formats.name,
+        weight_format=request.scheme.summary,
+        lines=tuple(lines),
+        shortage=None if lines else alone.fitting(gpus)[1],
+        assumptions=(),
+        warnings=(),
+    )
+
+
+def _line(search: Search, layout: Layout, batch_size: int, seq_len: int) -> FitLine | None:
+    """None where not one sequence per data rank fits, or the engine refuses the layout."""
+    job, hardware = search.job, search.hardware
+
+    def held(batch: int, tokens: int) -> Ledger | None:
+        found = job.ledger(layout, hardware, batch, Lengths.of(tokens))
+        return found if isinstance(found, Ledger) and found.fits else None
+
+    ledger = held(layout.data, seq_len)
+    context = job.spec.max_position_embeddings or MOST_TOKENS
+    if ledger is None:
+        return None
+    per_rank = longest_that_fits(
+        lambda n: n == 0 or held(n * layout.data, seq_len) is not None, _limit(held, layout, seq_len)
+    )
+    longest = longest_that_fits(lambda n: n == 0 or held(batch_size, n) is not None, context)
+    capacity = job.capacity(layout, ledger, hardware, seq_len)
+    return FitLine(
+        label=layout.label,
+        layout=layout,
+        max_batch_size=per_rank * layout.data,
+        max_seq_len=longest,
+        tokens=capacity.tokens * layout.data if capacity else None,
+        concurrency=float(capacity.concurrency) * layout.data if capacity else None,
+        ledger=ledger,
+        log_lines=capacity.log_lines if capacity else (),
+    )
+
+
+def _limit(held: object, layout: Layout, seq_len: int) -> int:
+    """A number of sequences that surely does not fit, found by doubling."""
+    most = 1
+    while most < MOST_SEQUENCES and held(most * layout.data, seq_len) is not None:  # type: ignore[operator]
+        most *= 2
+    return most

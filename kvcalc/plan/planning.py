@@ -1,0 +1,261 @@
+"""The answer of `kvcalc plan`: fewest GPUs, ranked layouts, the proof, and what is nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+from kvcalc.cache_dtypes import BF16, FormatChoice, parse_kv_cache_dtype
+from kvcalc.engines.base import Engine
+from kvcalc.formats import ceil_div
+from kvcalc.plan.demand import Demand, Target
+from kvcalc.plan.layouts import FREE, Pins, check_pins
+from kvcalc.plan.ledger import Job
+from kvcalc.plan.lengths import Lengths, Trace
+from kvcalc.plan.report import Alternative, AtLength, Choice, GpuPlan, PlanReport, Waste
+from kvcalc.plan.search import MAX_GPUS, Progress, Search, counts, node_size
+from kvcalc.plan.times import NODE_LINK, Clock, Network
+from kvcalc.problems import KvcalcError, usage_error
+from kvcalc.roofline import Calibration
+from kvcalc.spec.hardware import HardwareSpec
+from kvcalc.spec.model import ModelSpec
+from kvcalc.units import format_rate
+from kvcalc.weights.ledger import WeightScheme
+
+Objective = Literal["gpus", "tpot", "throughput", "cost"]
+OBJECTIVES: Mapping[str, Callable[[Choice], Any]] = {
+    "gpus": lambda c: (c.gpus, c.speed.tpot_s, c.layout.simplicity),
+    "tpot": lambda c: (c.speed.tpot_s, c.gpus, c.layout.simplicity),
+    "throughput": lambda c: (-c.tokens_per_s_per_gpu, c.gpus, c.layout.simplicity),
+    "cost": lambda c: (c.cost_per_hour or 0.0, c.speed.tpot_s, c.layout.simplicity),
+}
+SHOWN = 8
+EXPLORED = 4
+"""Other objectives than the fewest GPUs look at up to this many times the fewest."""
+NEAR = ("fp8", "bf16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a plan is made for."""
+
+    spec: ModelSpec
+    engine: Engine
+    scheme: WeightScheme
+    demand: Demand
+    formats: FormatChoice = BF16
+    target: Target = field(default_factory=Target)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    encoder_len: int = 0
+    utilization: Fraction | None = None
+    overheads: Mapping[str, int] = field(default_factory=dict)
+    node: int | None = None
+    node_link: int = NODE_LINK
+    pins: Pins = FREE
+    max_gpus: int = MAX_GPUS
+    objective: Objective = "gpus"
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """GPU -> price of one per hour."""
+    calibration: Calibration | None = None
+    trace: Trace | None = None
+    alternatives: bool = True
+
+    def job(self) -> Job:
+        return Job(
+            self.spec, self.engine, self.scheme, self.formats, self.options, self.encoder_len, self.utilization,
+            self.overheads,
+        )  # fmt: skip
+
+    def search(self, job: Job, hardware: HardwareSpec) -> Search:
+        node = self.node or node_size(hardware)
+        clock = Clock(job, hardware, Network(hardware, node, self.node_link), self.calibration)
+        price = self.prices.get(hardware.name)
+        return Search(job, hardware, clock, self.demand, self.target, node, self.pins, price)
+
+
+def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | None = None) -> PlanReport:
+    """Plans for each kind of GPU.
+
+    Raises:
+        KvcalcError: the spec says too little, or asks for what no number of GPUs could give.
+    """
+    if not gpus:
+        raise usage_error("no GPU is named", help="as in --gpu h200")
+    if request.objective == "cost":
+        for hardware in gpus:
+            if hardware.name not in request.prices:
+                raise usage_error(f"no price of {hardware.name}", help=f"as in --price {hardware.name}=2.50")
+    for price in request.prices.values():
+        if price <= 0:
+            raise usage_error("a price is more than 0", help="per GPU and hour, as in --price h200=2.50")
+    job = request.job()
+    check_pins(job.rules, request.pins)
+    plans = tuple(_for_gpu(request, job, hardware, progress) for hardware in gpus)
+    firsts = [(OBJECTIVES[request.objective](p.choices[0]), i) for i, p in enumerate(plans) if p.choices]
+    demand = request.demand
+    return PlanReport(
+        model=request.spec.name,
+        engine=request.engine.name,
+        engine_version=request.engine.version,
+        batch_size=demand.batch_size,
+        seq_len=demand.lengths.longest,
+        mean_seq_len=float(demand.lengths.mean),
+        rate=demand.rate,
+        isl=demand.isl,
+        osl=demand.osl,
+        tpot_s=request.target.tpot_s,
+        ttft_s=request.target.ttft_s,
+        kv_cache_dtype=request.formats.name,
+        weight_format=request.scheme.summary,
+        objective=request.objective,
+        plans=plans,
+        best=min(firsts)[1] if firsts else 0,
+        assumptions=_assumptions(request),
+        warnings=tuple(_warnings(request)),
+    )
+
+
+def _assumptions(request: Request) -> tuple[str, ...]:
+    ceiling = request.calibration.label if request.calibration else "published peaks"
+    found = [
+        f"times are bounds from {ceiling}, link volumes over link rates; no launches, no imbalance",
+        f"between nodes {format_rate(request.node_link, 'B/s')} per GPU",
+    ]
+    if request.demand.rate is not None:
+        found.append("sequences at once by Little's law: rate x (TTFT + OSL x (TPOT + prefills per step))")
+    return tuple(found)
+
+
+def _warnings(request: Request) -> Iterator[str]:
+    context, longest = request.spec.max_position_embeddings, request.demand.lengths.longest
+    if context is not None and longest > context:
+        yield f"{longest:,} tokens exceed the context of {request.spec.name} ({context:,})"
+
+
+def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progress | None) -> GpuPlan:
+    search = request.search(job, hardware)
+    found, shortages = search.fewest(request.max_gpus, progress)
+    fewest = found[0].gpus if found else None
+    memory = fewest
+    if found and any(s.breaks in ("tpot", "ttft") for s in shortages):
+        memory = next((s.gpus for s in shortages if s.breaks in ("tpot", "ttft")), fewest)
+    elif not found:
+        memory = next((s.gpus for s in shortages if s.breaks in ("tpot", "ttft")), None)
+    explored = found
+    if fewest is not None and request.objective != "gpus":
+        most = min(request.max_gpus, max(search.node, fewest * EXPLORED))
+        explored = search.explored(n for n in counts(search.node, most) if n >= fewest)
+    ranked = sorted(explored, key=OBJECTIVES[request.objective])
+    first = ranked[0] if ranked else None
+    lengths = request.demand.lengths
+    return GpuPlan(
+        gpu=hardware.name,
+        gpu_name=hardware.full_name,
+        gpu_memory_bytes=hardware.memory.plan_bytes,
+        memory_basis=hardware.memory.plan_basis,
+        node_size=search.node,
+        fits=first is not None,
+        gpus=first.gpus if first else None,
+        nodes=first.nodes if first else None,
+        fewest_for_memory=memory,
+        binds=shortages[-1].breaks if shortages else "memory",
+        choices=tuple(ranked[:SHOWN]),
+        searched=sum(s.layouts for s in shortages) + len(explored),
+        proof=tuple(reversed(shortages[-8:])),
+        waste=_waste(job, first, search) if first else None,
+        capacity=job.capacity(first.layout, first.ledger, hardware, lengths.longest) if first else None,
+        alternatives=tuple(_alternatives(request, search, fewest)) if request.alternatives else (),
+        lengths=tuple(_at_lengths(request, search)),
+        pareto=pareto(explored),
+    )
+
+
+def _waste(job: Job, choice: Choice, search: Search) -> Waste:
+    layout = choice.layout
+    ranks = layout.tensor * layout.data
+    held_weights = ranks * sum(stage.total for stage in job.weights(layout))
+    lengths = search.demand.lengths
+    cache = choice.ledger.group_bytes("cache") * layout.gpus
+    groups = job.spec.layout().groups
+    from kvcalc.footprint import sequence_bytes
+
+    whole = sum(n for _, n in lengths.mix)
+    once = sum(n * sequence_bytes(groups, size, job.formats, job.encoder_len) for size, n in lengths.mix)
+    logical = ceil_div(choice.batch_size * once, whole)
+    return Waste(
+        weight_bytes=job.total_weights,
+        replicated_weight_bytes=max(0, held_weights - job.total_weights),
+        cache_bytes=logical,
+        replicated_cache_bytes=max(0, cache - logical),
+    )
+
+
+def _alternatives(request: Request, search: Search, fewest: int | None) -> Iterator[Alternative]:
+    """What would take fewer GPUs: other formats, half the length, other accelerators."""
+    from kvcalc.spec.hardware_catalog import list_hardware
+    from kvcalc.weights.ledger import weight_scheme
+
+    most = request.max_gpus if fewest is None else fewest
+    name, hardware = search.hardware.name, search.hardware
+
+    def ask(change: str, changed: Request, on: HardwareSpec, job: Job | None = None) -> Iterator[Alternative]:
+        try:
+            found = changed.search(job or changed.job(), on).without_target().fewest_for_memory(most)
+        except KvcalcError:
+            return
+        if found and (fewest is None or found[0] < fewest):
+            yield Alternative(change=change, gpu=on.name, gpus=found[0], label=found[1].label)
+
+    if request.target.asked:
+        yield from ask("without the speed asked for", request, hardware, search.job)
+    if fewest == 1:
+        return
+    if "fp8" not in request.formats.name:
+        yield from ask("fp8 cache", replace(request, formats=parse_kv_cache_dtype("fp8")), hardware)
+    if request.scheme.default.element_bits > 8:
+        scheme = weight_scheme(request.spec, "fp8")
+        yield from ask("fp8 weights", replace(request, scheme=scheme), hardware)
+    if request.demand.batch_size is not None:
+        half = max(1, request.demand.lengths.longest // 2)
+        shorter = replace(request.demand, lengths=Lengths.of(half))
+        yield from ask(f"half the length ({half:,} tokens)", replace(request, demand=shorter), hardware, search.job)
+    others = [
+        spec
+        for spec in list_hardware()
+        if spec.name != name
+        and not spec.announced
+        and spec.vendor == hardware.vendor
+        and spec.memory.plan_bytes > hardware.memory.plan_bytes
+    ]
+    found = [a for spec in others for a in ask("another GPU", request, spec, search.job)]
+    yield from sorted(found, key=lambda a: (a.gpus or 0, a.gpu))[:3]
+
+
+def _at_lengths(request: Request, search: Search) -> Iterator[AtLength]:
+    trace = request.trace
+    if trace is None:
+        return
+    wanted = [(f"p{p}", trace.percentile(Fraction(p))) for p in (50, 90, 99)]
+    wanted.append(("longest", trace.totals.longest))
+    for name, size in wanted:
+        changed = replace(search, demand=replace(request.demand, lengths=Lengths.of(size))).without_target()
+        found = changed.fewest_for_memory(request.max_gpus)
+        yield AtLength(
+            name=name, seq_len=size, gpus=found[0] if found else None, label=found[1].label if found else None
+        )
+
+
+def pareto(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    """Choices that no other beats in GPUs, TPOT and tokens per second and GPU at once."""
+
+    def figures(c: Choice) -> tuple[float, float, float]:
+        return (c.gpus, c.speed.tpot_s, -c.tokens_per_s_per_gpu)
+
+    front: list[Choice] = []
+    for choice in sorted(choices, key=lambda c: (*figures(c), c.layout.simplicity)):
+        mine = figures(choice)
+        if not any(all(a <= b for a, b in zip(figures(other), mine, strict=True)) for other in front):
+            front.append(choice)
+    return tuple(front)
