@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kvcalc.formats import ceil_div
 from kvcalc.plan.demand import Demand, Target
@@ -43,7 +43,7 @@ class Search:
     hardware: HardwareSpec
     clock: Clock
     demand: Demand
-    target: Target = Target()
+    target: Target = field(default_factory=Target)
     node: int = DEFAULT_NODE
     pins: Pins = FREE
     price: float | None = None
@@ -93,7 +93,7 @@ class Search:
         parts = ", ".join(
             f"{name} {format_bytes(size)}"
             for name in ("reserve", "overhead", "weights", "cache")
-            if (size := ledger.group_bytes(name))  # type: ignore[arg-type]
+            if (size := ledger.group_bytes(name))
         )
         return Shortage(
             gpus=gpus, label=layout.label, layouts=tried, short_bytes=short, breaks=term,
