@@ -46,6 +46,8 @@ COMMANDS = (
     Command("tiers", HOW_FAST),
     Command("roofline", HOW_FAST),
     Command("sweep", HOW_FAST),
+    Command("plan", HOW_MUCH),
+    Command("fit", HOW_MUCH),
     Command("check", TRUST),
     Command("diff", TRUST),
     Command("verify", TRUST),
