@@ -54,7 +54,7 @@ def safe(text: str) -> str:
 def bar(part: float, whole: float, width: int = 10) -> str:
     """`part` of `whole` as blocks, to an eighth of a character: `█████` for a half."""
     eighths = round(8 * width * part / whole) if whole > 0 else 0
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def shown(value: Cell) -> str:

@@ -59,7 +59,7 @@ def _plan_tables(plan: GpuPlan) -> list[Table]:
         found.append(Table(title="Layouts, best first", columns=_CHOICES, rows=rows))
         found.append(_ledger_table(plan.choices[0].ledger, plan.choices[0].label))
     if plan.proof:
-        columns = (
+        columns: tuple[Column, ...] = (
             Column("GPUs"), Column("best layout"), Column("short per GPU", "B"), Column("breaks"),
             Column("why not", flexible=True),
         )  # fmt: skip
