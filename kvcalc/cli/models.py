@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os.path import isdir
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,40 +26,27 @@ def find_model(model: str, *, assume: str | None = None, hub: bool = False) -> M
     Raises:
         KvcalcError: unknown, unreadable, or refused.
     """
-    from kvcalc.spec import catalog
+    from kvcalc.importers import find
 
-    if not _foreign(model, hub):
-        return catalog.find_model(model)
-    from kvcalc.importers.load import spec_of
-
-    return spec_of(imported(model, assume=assume, hub=hub))
+    spec, remarks = find.find_model(model, assume=assume, hub=hub)
+    warn(*remarks)
+    return spec
 
 
 def find_layout(model: str, *, assume: str | None = None, hub: bool = False) -> CacheLayout:
     """The cache of MODEL; see `find_model`."""
-    from kvcalc.spec import catalog
+    from kvcalc.importers import find
 
-    if not _foreign(model, hub):
-        return catalog.find_layout(model)
-    return find_model(model, assume=assume, hub=hub).layout()
+    layout, remarks = find.find_layout(model, assume=assume, hub=hub)
+    warn(*remarks)
+    return layout
 
 
 def imported(model: str, *, assume: str | None, hub: bool) -> ImportedSpec:
     """A foreign file as a raw spec, with its remarks as warnings."""
+    from kvcalc.importers.find import remarks
     from kvcalc.importers.load import load_foreign
 
     found = load_foreign(model, assume=assume, hub=hub)
-    warn(*(f"assumed: {line}" for line in found.assumed), *(f"not in {found.path}: {line}" for line in found.defaults))
+    warn(*remarks(found))
     return found
-
-
-def _foreign(model: str, hub: bool) -> bool:
-    if model.lower().endswith((".json", ".gguf")) or (model != "-" and isdir(model)):
-        return True
-    return hub and "/" in model and not _shipped(model)
-
-
-def _shipped(model: str) -> bool:
-    from kvcalc.spec.catalog import hub_ids, shipped
-
-    return model.strip().lower() in hub_ids() or model in shipped()

@@ -49,11 +49,6 @@ def load_config(path: str, *, assume: str | None = None) -> ImportedSpec:
     return read_document(json_document(name, content), assume=assume, name=spec_name(str(Path(name).absolute())))
 
 
-def is_foreign(model: str) -> bool:
-    """Whether MODEL names a file or folder that an importer reads, rather than a spec of ours."""
-    return model.lower().endswith((".json", ".gguf")) or (model != "-" and Path(model).is_dir())
-
-
 def load_foreign(model: str, *, assume: str | None = None, hub: bool = False) -> ImportedSpec:
     """A config.json, a folder with one, a .gguf, or (with `hub`) `org/name` on the Hugging Face hub.
 
