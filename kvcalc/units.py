@@ -110,6 +110,22 @@ def parse_duration_ns(text: str) -> int:
     return _parse(text, DURATION_UNITS, "a duration", "nanoseconds", "50ms")
 
 
+def parse_decimal(text: str, what: str = "number", *, most: int = 10**9) -> Fraction:
+    """`2.50` -> 5/2, exactly.
+
+    Raises:
+        KvcalcError: not a plain decimal above 0 and at most `most`.
+    """
+    from fractions import Fraction
+
+    digits = text.strip()
+    if len(digits) <= 20 and digits.isascii() and digits.replace(".", "", 1).isdecimal():
+        value = Fraction(digits)
+        if 0 < value <= most:
+            return value
+    raise usage_error(f"{what} is a decimal above 0 and at most {most:,}, not {text[:20]!r}", help="as in 0.9 or 2.50")
+
+
 def _scaled(value: int | Fraction, steps: tuple[tuple[int, str], ...], base: str) -> str:
     """Four significant digits in the largest unit that keeps the figure at or above one."""
     for size, name in steps:

@@ -12,7 +12,7 @@ from kvcalc.engines.base import Allocation, Budget, Capacity, Engine
 from kvcalc.footprint import workload_for
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
-from kvcalc.units import parse_count
+from kvcalc.units import parse_count, parse_decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,9 +167,4 @@ def parse_fraction(text: str, what: str) -> Fraction:
     Raises:
         KvcalcError: not a decimal in (0, 1].
     """
-    digits = text.strip()
-    if len(digits) <= 20 and digits.replace(".", "", 1).isdecimal() and digits.isascii():
-        value = Fraction(digits)
-        if 0 < value <= 1:
-            return value
-    raise usage_error(f"{what} is a decimal above 0 and at most 1, not {text[:20]!r}", help="as in 0.9")
+    return parse_decimal(text, what, most=1)

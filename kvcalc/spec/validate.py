@@ -93,6 +93,11 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
         return document.problem("KV014", (*loc, "kind"), f"unknown kind {wrong[:60]!r}", help=known)
     if kind == "union_tag_not_found":
         return document.problem("KV014", loc, "missing key 'kind'", help="as in `kind: full`; see `kvcalc list kinds`")
+    if kind == "kvcalc_type":
+        message = f"{last}: expected {detail['msg']}, got {_shown(value)}"
+        return document.problem("KV012", loc, message, help=context.get("help"))
+    if kind == "kvcalc_value":
+        return document.problem("KV013", loc, f"{last}: {detail['msg']}", help=context.get("help"))
     bounds = {
         "greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}",
         "too_short": "of at least {min_length} entries", "too_long": "of at most {max_length} entries",

@@ -1,0 +1,213 @@
+"""A plan as it is written -> what the planner takes: names looked up, quantities read, files loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+from kvcalc.cache_dtypes import parse_kv_cache_dtype
+from kvcalc.calibration import load_calibration
+from kvcalc.engines import find_engine
+from kvcalc.engines.sizing import parse_fraction, parse_settings
+from kvcalc.plan.demand import Demand, Target
+from kvcalc.plan.layouts import Pins, check_pins
+from kvcalc.plan.lengths import Lengths, Trace, load_trace
+from kvcalc.plan.planfile import BYTE_RATE, DURATION, PlanSpec, contradictions, unplaced
+from kvcalc.plan.planning import OBJECTIVES, Request
+from kvcalc.plan.search import MAX_GPUS
+from kvcalc.plan.times import NODE_LINK
+from kvcalc.problems import KvcalcError, usage_error
+from kvcalc.roofline import Calibration
+from kvcalc.spec.catalog import find_model
+from kvcalc.spec.hardware import HardwareSpec
+from kvcalc.spec.hardware_catalog import find_hardware
+from kvcalc.spec.model import ModelSpec
+from kvcalc.spec.yamlio import Document
+from kvcalc.units import parse_bytes, parse_count, parse_decimal
+from kvcalc.weights.ledger import weight_scheme
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A request, and the kinds of GPU it is made for."""
+
+    request: Request
+    hardware: tuple[HardwareSpec, ...]
+
+    @property
+    def gpus(self) -> int:
+        """The most GPUs that may be used."""
+        return self.request.max_gpus
+
+
+def resolve(
+    spec: PlanSpec,
+    document: Document | None = None,
+    *,
+    model: ModelSpec | None = None,
+    hardware: Sequence[HardwareSpec] = (),
+    alternatives: bool = True,
+) -> Resolved:
+    """The planner's request.
+
+    Args:
+        document: of the plan file, so that errors have a place in it.
+        model, hardware: in place of those that the plan names, already loaded.
+        alternatives: whether the plan shall also say what would take fewer GPUs.
+
+    Raises:
+        KvcalcError: an unknown name, a quantity that cannot be read, or what no number of GPUs could give.
+    """
+    for loc, message, hint in contradictions(spec):
+        raise unplaced(usage_error(message, help=hint), document, loc)
+    at = _Places(document)
+    with at("gpu"):
+        gpus = tuple(hardware) or tuple(find_hardware(name) for name in spec.gpu_names)
+    with at("model"):
+        found = model or find_model(spec.model)
+    with at("engine"):
+        engine = find_engine(spec.engine)
+    with at("settings"):
+        options = parse_settings(engine, [f"{name}={_written(value)}" for name, value in (spec.settings or {}).items()])
+    with at("kv_cache_dtype"):
+        formats = parse_kv_cache_dtype(spec.kv_cache_dtype)
+    with at("weight_dtype"):
+        scheme = weight_scheme(found, spec.weight_dtype)
+    if spec.objective not in OBJECTIVES:
+        raise usage_error(f"unknown objective {str(spec.objective)[:30]!r}", help=f"one of {', '.join(OBJECTIVES)}")
+    demand, trace = _demand(spec, found, at)
+    with at("tensor_parallel_size"):
+        pins = _pins(spec)
+    with at("overheads"):
+        overheads = {name: parse_bytes(size) for name, size in (spec.overheads or {}).items()}
+    request = Request(
+        spec=found,
+        engine=engine,
+        scheme=scheme,
+        formats=formats,
+        options=options,
+        demand=demand,
+        trace=trace,
+        target=_target(spec, at),
+        encoder_len=_encoder_len(spec, found, at),
+        utilization=_utilization(spec, at),
+        overheads=overheads,
+        pins=pins,
+        node=spec.node_size,
+        node_link=_node_link(spec, at),
+        max_gpus=_count(spec, "gpus", at) or MAX_GPUS,
+        objective=spec.objective,
+        prices=_prices(spec, at),
+        calibration=_calibration(spec, at),
+        alternatives=alternatives,
+    )
+    with at(_pinned_key(spec)):
+        check_pins(request.job().rules, pins)
+    return Resolved(request=request, hardware=gpus)
+
+
+class _Places:
+    """`with at(key):` gives Problems without a place that of a key of the plan file."""
+
+    def __init__(self, document: Document | None) -> None:
+        self._document = document
+
+    @contextmanager
+    def __call__(self, *loc: str) -> Iterator[None]:
+        try:
+            yield
+        except KvcalcError as error:
+            raise unplaced(error, self._document, loc) from None
+
+
+def _written(value: object) -> str:
+    """A setting as `--set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _count(spec: PlanSpec, key: str, at: _Places) -> int | None:
+    value = getattr(spec, key)
+    with at(key):
+        return None if value is None else parse_count(str(value), key)
+
+
+def _demand(spec: PlanSpec, model: ModelSpec, at: _Places) -> tuple[Demand, Trace | None]:
+    """Sequences and their lengths: given, of a trace, prompt + answer, or the model's whole context."""
+    batch, tokens, isl, osl = (_count(spec, key, at) for key in ("batch_size", "seq_len", "isl", "osl"))
+    with at("lengths"):
+        trace = load_trace(spec.lengths) if spec.lengths is not None else None
+    if tokens is None and isl is not None and osl is not None:
+        tokens = isl + osl
+    tokens = tokens or model.max_position_embeddings
+    if tokens is None and trace is None:
+        with at("model"):
+            raise usage_error(f"{model.name} states no context length", help="give seq_len, or isl and osl")
+    rate = None
+    if spec.rate is not None:
+        with at("rate"):
+            rate = float(parse_decimal(str(spec.rate), "rate"))
+    elif batch is None:
+        batch = 1
+    held = trace.bucketed if trace else Lengths.of(tokens or 1)
+    return Demand(lengths=held, batch_size=batch, rate=rate, isl=isl, osl=osl), trace
+
+
+def _target(spec: PlanSpec, at: _Places) -> Target:
+    seconds: dict[str, float | None] = {}
+    for key in ("tpot", "ttft"):
+        text = getattr(spec.slo, key) if spec.slo else None
+        with at("slo", key):
+            seconds[f"{key}_s"] = None if text is None else DURATION.read(str(text)) / 10**9
+    return Target(**seconds)
+
+
+def _encoder_len(spec: PlanSpec, model: ModelSpec, at: _Places) -> int:
+    with at("encoder_len"):
+        given = None if spec.encoder_len is None else parse_count(str(spec.encoder_len), "encoder_len", minimum=0)
+        return given if given is not None else model.layout().encoder_context or 0
+
+
+def _utilization(spec: PlanSpec, at: _Places) -> Fraction | None:
+    with at("gpu_memory_utilization"):
+        given = spec.gpu_memory_utilization
+        return None if given is None else parse_fraction(str(given), "gpu_memory_utilization")
+
+
+def _node_link(spec: PlanSpec, at: _Places) -> int:
+    with at("node_link"):
+        rate: int = NODE_LINK if spec.node_link is None else BYTE_RATE.read(spec.node_link)
+        return rate
+
+
+def _prices(spec: PlanSpec, at: _Places) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, price in (spec.prices or {}).items():
+        with at("prices", name):
+            found[find_hardware(name).name] = float(parse_decimal(str(price), f"price of {name[:40]}"))
+    return found
+
+
+def _calibration(spec: PlanSpec, at: _Places) -> Calibration | None:
+    with at("calibration"):
+        return load_calibration(spec.calibration) if spec.calibration is not None else None
+
+
+_PINS = {
+    "tensor": "tensor_parallel_size",
+    "pipeline": "pipeline_parallel_size",
+    "data": "data_parallel_size",
+    "decode_context": "decode_context_parallel_size",
+    "expert_parallel": "enable_expert_parallel",
+    "tensor_across_nodes": "tensor_across_nodes",
+}
+
+
+def _pins(spec: PlanSpec) -> Pins:
+    return Pins(**{pin: getattr(spec, key) for pin, key in _PINS.items()})
+
+
+def _pinned_key(spec: PlanSpec) -> str:
+    """The first key that pins something: where what cannot be is reported."""
+    return next((key for key in _PINS.values() if getattr(spec, key)), "model")
