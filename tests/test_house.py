@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from command_line import kvcalc
 
 from kvcalc.attention import KINDS
 from kvcalc.cache_dtypes import CACHE_DTYPES
+from kvcalc.cli.app import COMMANDS, Command
 from kvcalc.spec.catalog import SPEC_FOLDER, shipped, shipped_model
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +108,15 @@ def kvcalc_classes(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("kvcalc.attention")
         for alias in node.names
     }
+
+
+# --- a command
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
+def test_the_summary_of_a_command_is_the_first_sentence_of_its_docstring(command: Command) -> None:
+    """Help and completion show the table's words, the command's own help the docstring's."""
+    assert command.summary == (inspect.getdoc(command.body()) or "").split("\n\n")[0].replace("\n", " ")
 
 
 # --- a model

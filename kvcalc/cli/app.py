@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any, NamedTuple, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from kvcalc.problems import KvcalcError
 
@@ -23,12 +25,13 @@ TRUST = "May I trust this"
 LISTS = "Models, GPUs, formats; other people's files; editors"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command `kvcalc NAME`: the function NAME in kvcalc/cli/NAME.py (a trailing _ where NAME is Python's)."""
+class Command(NamedTuple):
+    """A command `kvcalc NAME`: the function NAME in kvcalc/cli/NAME.py (NAME_command where NAME is Python's)."""
 
     name: str
     panel: str
+    summary: str
+    """Its docstring's first sentence: help and completion of the commands' names then import none of them."""
 
     @property
     def module(self) -> str:
@@ -38,39 +41,81 @@ class Command:
     def function(self) -> str:
         return f"{self.name}_command" if self.name in ("list", "import") else self.name
 
+    def body(self) -> Callable[..., None]:
+        """The function itself; imports its module."""
+        body: Callable[..., None] = getattr(import_module(self.module), self.function)
+        return body
+
 
 COMMANDS = (
-    Command("size", HOW_MANY),
-    Command("compare", HOW_MANY),
-    Command("explain", HOW_MANY),
-    Command("tiers", HOW_FAST),
-    Command("roofline", HOW_FAST),
-    Command("sweep", HOW_FAST),
-    Command("plan", HOW_MUCH),
-    Command("fit", HOW_MUCH),
-    Command("check", TRUST),
-    Command("diff", TRUST),
-    Command("verify", TRUST),
-    Command("reconcile", TRUST),
-    Command("list", LISTS),
-    Command("import", LISTS),
-    Command("schema", LISTS),
-)
+    Command("size", HOW_MANY, "How many bytes of cache: exact, per layer group and in all."),
+    Command("compare", HOW_MANY,
+            "Models side by side, or one model as if it had other heads, a latent, a window or another format."),
+    Command("explain", HOW_MANY, "Why: the formula, the numbers put in, and the source."),
+    Command("tiers", HOW_FAST,
+            "SRAM, caches, memory, links, DRAM: what each holds of the cache and how fast a step reads from it."),
+    Command("roofline", HOW_FAST,
+            "Memory or arithmetic: what each part of a step moves and computes, and which of the two binds it."),
+    Command("sweep", HOW_FAST,
+            "The whole plane of batch sizes and lengths: cache, traffic, time bounds, and where it stops fitting."),
+    Command("plan", HOW_MUCH, "The fewest GPUs for a batch, a length and a speed; exit 1 where none are enough."),
+    Command("fit", HOW_MUCH,
+            "How much given GPUs hold: largest batch, longest context, tokens of cache; exit 1 where nothing fits."),
+    Command("check", TRUST, "Lint model and hardware specs: figures, sources, drift, byte budgets."),
+    Command("diff", TRUST,
+            "What a change of a spec does to the bytes: per token, at a batch and length, in GPUs."),
+    Command("verify", TRUST, "Prove the numbers on this machine: allocate, decode, time."),
+    Command("reconcile", TRUST,
+            "Does a server's log agree with the prediction? If not, which setting would explain it?"),
+    Command("list", LISTS, "What is shipped: models, GPUs, attention kinds, storage formats, engines."),
+    Command("import", LISTS, "Other people's files: a config.json, a GGUF file or a hub id as a spec."),
+    Command("schema", LISTS, "The JSON Schema (draft-07) of a model spec, for editors and other tools."),
+)  # fmt: skip
+
+SETTINGS: Mapping[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
-def build_app(commands: Iterable[Command]) -> typer.Typer:
-    """The typer app with these commands."""
+class Unloaded(TyperCommand):
+    """A command by its name and summary. Its module is imported when it is called, or its own help is asked for."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__(command.name, help=command.summary, rich_help_panel=command.panel)
+        self.command = command
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        return load(self.command).make_context(*arguments, **options)
+
+
+class Commands(TyperGroup):
+    """Every command of the table, none of them imported."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for command in COMMANDS:
+            self.add_command(Unloaded(command))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+
+def load(command: Command) -> TyperCommand:
+    """A command with its options."""
+    app = typer.Typer(add_completion=False, context_settings=dict(SETTINGS))
+    app.command(command.name, rich_help_panel=command.panel)(command.body())
+    return cast("TyperCommand", get_command(app))
+
+
+def build_app() -> typer.Typer:
+    """The typer app of all commands."""
     app = typer.Typer(
         name="kvcalc",
+        cls=Commands,
         help="Exact KV-cache bytes of language models: how many, how fast they stream, how many GPUs.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=dict(SETTINGS),
     )
     app.callback()(_root)
-    for command in commands:
-        body = getattr(import_module(command.module), command.function)
-        app.command(command.name, rich_help_panel=command.panel, no_args_is_help=False)(body)
     return app
 
 
@@ -88,12 +133,6 @@ def _root(
     ),
 ) -> None:
     pass
-
-
-def _wanted(arguments: list[str]) -> tuple[Command, ...]:
-    """The asked command alone, for speed; all of them for help and completion."""
-    named = tuple(command for command in COMMANDS if arguments and command.name == arguments[0])
-    return named if named and "_KVCALC_COMPLETE" not in os.environ else COMMANDS
 
 
 def _open_output() -> None:
@@ -121,7 +160,7 @@ def run() -> None:
     _open_output()
     try:
         try:
-            build_app(_wanted(sys.argv[1:]))()
+            build_app()()
         finally:
             sys.stdout.flush()
     except KvcalcError as error:
