@@ -17,6 +17,11 @@ class SizeReport:
     models: tuple[Footprint, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def logical_bytes(self) -> int:
+        """Of all models together."""
+        return sum(model.logical_bytes for model in self.models)
+
 
 def size(
     candidates: Sequence[HasLayout],

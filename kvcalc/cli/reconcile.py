@@ -51,10 +51,13 @@ def reconcile(
 
     Example: kvcalc reconcile server.log --model gemma-3-27b
     """
+    from kvcalc.reconcile import model_named
     from kvcalc.reconcile import reconcile as reconcile_log
+    from kvcalc.reconcile.logs import read_log
     from kvcalc.render.reconciliation import reconcile_document
+    from kvcalc.spec.catalog import find_model
 
-    name, content = _read(log)
+    name, content = read_log(log)
     given = {"tensor": tensor, "pipeline": pipeline, "data": data, "decode_context": context_parallel}
     options: dict[str, Any] = {
         "max_model_len": parsed_count(max_model_len, "--max-model-len"),
@@ -66,7 +69,7 @@ def reconcile(
     options = {key: value for key, value in options.items() if value is not None}
     report = reconcile_log(
         content,
-        _model(model, content, name),
+        model_named(content, name) if model is None else find_model(model),
         name=name,
         engine=engine,
         dtype=kv_cache_dtype,
@@ -90,34 +93,3 @@ def _checked(engine: str | None, content: bytes, options: dict[str, Any], pairs:
     found = find_engine(named)
     found.configure(**options)
     return {**options, **parse_settings(found, pairs)}
-
-
-def _read(path: str) -> tuple[str, bytes]:
-    import sys
-    from pathlib import Path
-
-    from kvcalc.problems import KvcalcError, Problem
-    from kvcalc.reconcile.logs import MAX_BYTES
-
-    if path == "-":
-        return "<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1)
-    try:
-        with Path(path).open("rb") as handle:
-            return path, handle.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no file name"
-        raise KvcalcError(Problem(code="KV001", message=f"{path[:200]} cannot be read: {reason}", path=path[:200]))
-
-
-def _model(model: str | None, content: bytes, name: str) -> Any:
-    from kvcalc.problems import KvcalcError, Problem
-    from kvcalc.reconcile import model_in
-    from kvcalc.spec.catalog import find_model, hub_ids, shipped_model
-
-    if model is not None:
-        return find_model(model)
-    named = model_in(content)
-    if named is not None and named.lower() in hub_ids():
-        return shipped_model(hub_ids()[named.lower()])
-    message = f"the log names {named[:100]!r}, which is not in the catalogue" if named else "the log names no model"
-    raise KvcalcError(Problem(code="KV903", message=message, path=name, help="give --model; see `kvcalc list models`"))

@@ -16,6 +16,7 @@ from kvcalc.reconcile import llamacpp, sglang, vllm
 from kvcalc.reconcile.logs import MAX_BYTES, Log, parse_log
 from kvcalc.reconcile.report import Comparison, ReconcileReport, SettingUsed
 from kvcalc.reconcile.trial import SHARDING, Trial, agrees, explain
+from kvcalc.spec.catalog import hub_ids, shipped_model
 from kvcalc.spec.model import ModelSpec
 
 
@@ -75,6 +76,19 @@ def model_in(data: bytes) -> str | None:
     log = parse_log(data)
     fact = log.first("vllm", "model") or log.first("sglang", "model")
     return None if fact is None else fact.text
+
+
+def model_named(data: bytes, name: str) -> ModelSpec:
+    """The shipped spec of the model that a log names.
+
+    Raises:
+        KvcalcError: it names none, or one that is not shipped (KV903).
+    """
+    named = model_in(data)
+    if named is not None and named.lower() in hub_ids():
+        return shipped_model(hub_ids()[named.lower()])
+    message = f"the log names {named[:100]!r}, which is not in the catalogue" if named else "the log names no model"
+    raise _not_understood(name, message, "give --model; see `kvcalc list models`")
 
 
 def reconcile(

@@ -7,10 +7,13 @@ more than 18 digits are not numbers.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from io import BytesIO
+
+from kvcalc.problems import KvcalcError, Problem
 
 MAX_BYTES = 64 * 2**20
 MAX_LINES = 500_000
@@ -19,6 +22,22 @@ MAX_FACTS = 20_000
 
 _INT = r"(\d{1,3}(?:,\d{3}){1,5}|\d{1,18})"
 _DECIMAL = r"(\d{1,12}(?:\.\d{1,20})?)"
+
+
+def read_log(path: str) -> tuple[str, bytes]:
+    """(name, content up to one byte beyond MAX_BYTES) of a log, or of standard input as `-`.
+
+    Raises:
+        KvcalcError: not readable (KV001).
+    """
+    if path == "-":
+        return "<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1)
+    try:
+        with open(path, "rb") as handle:
+            return path, handle.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is no file name"
+        raise KvcalcError(Problem(code="KV001", message=f"{path[:200]} cannot be read: {reason}", path=path[:200]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

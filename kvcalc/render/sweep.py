@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 from kvcalc.render.document import Cell, Column, Document, Table
 from kvcalc.render.machine import SCHEMA_VERSION
@@ -26,12 +27,40 @@ POINT_COLUMNS = (
 PLANE_COLUMNS = (Column("model"), Column("gpu"), Column("kv_cache_dtype"), Column("ranks"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneForm:
+    """One plane in the JSON of a sweep."""
+
+    model: str
+    gpu: str | None
+    kv_cache_dtype: str
+    ranks: str
+    """As in `tp8, dp2`; empty for one rank."""
+    weight_bytes: int | None
+    """Of one rank; None where the spec describes the cache alone."""
+    memory_bytes: int | None
+    """Of one GPU, times the share that may be used; None without a GPU."""
+    calibration: str | None
+    columns: tuple[str, ...]
+    """Of each point."""
+    units: tuple[str, ...]
+    points: tuple[tuple[int | float | bool | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepForm:
+    """The JSON of a sweep: written as it is calculated, so this class only describes it."""
+
+    assumptions: tuple[str, ...]
+    planes: tuple[PlaneForm, ...]
+
+
 def write_sweep(report: SweepReport, output: str) -> None:
     """To standard output as table, json, csv or markdown."""
     if output == "csv":
         _write_csv(report)
     elif output == "json":
-        _write_json(report)
+        write_json(report, sys.stdout)
     elif output == "markdown":
         from kvcalc.render.text import render_markdown
 
@@ -78,9 +107,9 @@ def _write_csv(report: SweepReport) -> None:
                 advance(number, plane)
 
 
-def _write_json(report: SweepReport) -> None:
+def write_json(report: SweepReport, file: TextIO) -> None:
     """`planes: [{..., columns: [...], points: [[...], ...]}]`, a point per line."""
-    out = sys.stdout.write
+    out = file.write
     head = {"schema_version": SCHEMA_VERSION, "report": "sweep", "assumptions": list(report.assumptions)}
     out(json.dumps(head, ensure_ascii=True)[:-1] + ', "planes": [')
     with _progress(report) as advance:

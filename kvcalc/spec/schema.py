@@ -1,9 +1,11 @@
-"""JSON Schemas (draft-07) of what users write, generated from the dataclasses, for editors and other tools."""
+"""JSON Schemas (draft-07) of what users write and of what commands print, generated from the dataclasses."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec
@@ -32,6 +34,31 @@ def model_schema() -> dict[str, Any]:
 def hardware_schema() -> dict[str, Any]:
     """Of an accelerator."""
     return schema_of(HardwareSpec, "kvcalc hardware spec")
+
+
+def output_schema(cls: type) -> dict[str, Any]:
+    """The form of a frozen report as JSON (see render.machine.plain): its fields alone, further ones allowed."""
+    # A config of its own, which nested dataclasses inherit, makes the strings below fields their descriptions.
+    wrapped = TypeAdapter[Any](tuple[cls, ...], config={"use_attribute_docstrings": True})  # type: ignore[valid-type]
+    generated = wrapped.json_schema(mode="serialization", ref_template="#/definitions/{model}")
+    definitions = {name: _printed(schema) for name, schema in generated.get("$defs", {}).items()}
+    body: dict[str, Any] = _printed(generated["items"])
+    if "$ref" in body:
+        body = definitions.pop(body["$ref"].rpartition("/")[2])
+    return {**body, "definitions": definitions}
+
+
+def _printed(schema: Any) -> Any:
+    """A generated schema without titles (they repeat names), and with fractions as numbers, as they are printed."""
+    if isinstance(schema, list):
+        return [_printed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("format") == "fraction":
+        return {"type": "number", **{k: v for k, v in schema.items() if k == "description"}}
+    fields = schema.get("properties", {})
+    rest = {key: _printed(value) for key, value in schema.items() if key not in ("title", "properties")}
+    return {**rest, **({"properties": {name: _printed(part) for name, part in fields.items()}} if fields else {})}
 
 
 def schema_text(schema: dict[str, Any]) -> str:
