@@ -43,6 +43,7 @@ class Written:
         from pydantic_core import PydanticCustomError, core_schema
 
         def accept(value: object) -> object:
+            said: dict[str, Any]
             if isinstance(value, bool) or not isinstance(value, self.types):
                 names = {str: "text", int: "a whole number", float: "a number"}
                 said = {"wanted": " or ".join(names[kind] for kind in self.types), "help": f"as in {self.examples[-1]}"}
@@ -50,8 +51,7 @@ class Written:
             try:
                 self.read(str(value))
             except KvcalcError as error:
-                problem = error.problems[0]
-                said = {"message": problem.message, "help": problem.help}
+                said = {"message": error.problems[0].message, "help": error.problems[0].help}
                 raise PydanticCustomError("kvcalc_value", "{message}", said) from None
             return value
 

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
 
 
-def schema() -> None:
-    """The JSON Schema (draft-07) of a model spec, for editors and other tools.
+def _model() -> dict[str, Any]:
+    from kvcalc.spec.schema import model_schema
 
-    Example: kvcalc schema > model-spec.schema.json
+    return model_schema()
+
+
+def _hardware() -> dict[str, Any]:
+    from kvcalc.spec.schema import hardware_schema
+
+    return hardware_schema()
+
+
+def _plan() -> dict[str, Any]:
+    from kvcalc.plan.planfile import PlanSpec
+    from kvcalc.spec.schema import schema_of
+
+    return schema_of(PlanSpec, "kvcalc plan file")
+
+
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {"model": _model, "hardware": _hardware, "plan": _plan}
+"""Kind of file -> its schema."""
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="[KIND]", help=f"Of file: {', '.join(SCHEMAS)}.")] = "model",
+) -> None:
+    """The JSON Schema (draft-07) of a kind of file, for editors and other tools.
+
+    Example: kvcalc schema plan > plan.schema.json
     """
-    from kvcalc.spec.schema import model_schema, schema_text
+    from kvcalc.problems import did_you_mean, usage_error
+    from kvcalc.spec.schema import schema_text
 
-    sys.stdout.write(schema_text(model_schema()))
+    if kind not in SCHEMAS:
+        raise usage_error(
+            f"no schema of {kind[:40]!r}", help=did_you_mean(kind, SCHEMAS) or f"kinds: {', '.join(SCHEMAS)}"
+        )
+    sys.stdout.write(schema_text(SCHEMAS[kind]()))

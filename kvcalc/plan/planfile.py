@@ -29,6 +29,10 @@ from kvcalc.units import (
 )
 
 
+DESCRIBED = {**STRICT, "use_attribute_docstrings": True}
+"""The text below each key is what an editor shows of it."""
+
+
 def _pattern(units: Mapping[str, int]) -> str:
     return rf"^\d+(\.\d+)? ?({'|'.join(sorted(units))})$"
 
@@ -64,7 +68,7 @@ Setting = bool | int | float | str
 class Slo:
     """Speed to reach. The planner's times are bounds: a plan that misses one here misses it for certain."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = DESCRIBED
 
     tpot: Duration | None = None
     """Time per output token."""
@@ -76,7 +80,7 @@ class Slo:
 class Expected:
     """What the answer must be; `kvcalc plan -f` exits with 1 where it is not."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = DESCRIBED
 
     fits: bool = True
     gpus: Size | None = None
@@ -87,7 +91,7 @@ class Expected:
 class PlanSpec:
     """A workload, the GPUs it may run on, and what is already decided."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = DESCRIBED
 
     model: FileName
     """Catalogue name, hub id of a shipped model, or a file."""
