@@ -1,7 +1,5 @@
 """The command line: one word per question. Only the asked command's module is imported."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Mapping
