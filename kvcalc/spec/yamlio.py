@@ -133,7 +133,7 @@ def load_yaml(name: str, content: bytes, *, max_nodes: int = MAX_NODES) -> Docum
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        if "nesting depth" in (error.problem or ""):  # newer libyaml looks ahead of the guard, and has a bound of its own
+        if "nesting depth" in (error.problem or ""):  # newer libyaml looks ahead of the guard: a bound of its own
             builder.fail("KV003", _TOO_DEEP, (mark.line, mark.column) if mark else (0, 0))
         message = " ".join(part for part in (error.context, error.problem) if part) or "not YAML"
         builder.fail("KV002", f"YAML: {message}", (mark.line, mark.column) if mark else (0, 0))
