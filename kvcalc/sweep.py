@@ -289,21 +289,6 @@ def _steps(start: int, stop: int, step: str, what: str) -> Iterator[int]:
         yield from range(start, stop + 1, parse_count(step.removeprefix("+"), f"step of {what}"))
 
 
-def parse_share(text: str) -> Fraction:
-    """`0.9`: a share of the whole, exactly.
-
-    Raises:
-        KvcalcError: no number above 0 and up to 1.
-    """
-    try:
-        share = Fraction(text.strip()) if len(text) <= 20 else Fraction(0)
-    except (ValueError, ZeroDivisionError):
-        share = Fraction(0)
-    if not 0 < share <= 1:
-        raise usage_error(f"{text[:40]!r} is no share above 0 and up to 1", help="as in 0.9")
-    return share
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepReport:
     """One plane for every model, format, GPU and layout."""

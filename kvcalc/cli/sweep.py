@@ -58,9 +58,10 @@ def sweep(
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.cli.models import find_model
+    from kvcalc.engines.sizing import parse_fraction
     from kvcalc.render.sweep import write_sweep
     from kvcalc.spec.hardware_catalog import find_hardware
-    from kvcalc.sweep import parse_axis, parse_share
+    from kvcalc.sweep import parse_axis
     from kvcalc.sweep import sweep as sweep_planes
 
     report = sweep_planes(
@@ -76,7 +77,7 @@ def sweep(
         encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0) or 0,
         convention=convention_of(convention),
         weight_dtype=weight_dtype,
-        memory_share=parse_share(gpu_memory_utilization),
+        memory_share=parse_fraction(gpu_memory_utilization, "--gpu-memory-utilization"),
         calibration=calibration_of(calibration),
     )
     if plot:

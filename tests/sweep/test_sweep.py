@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from command_line import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic_models import gqa, model, workload
@@ -20,7 +21,7 @@ from kvcalc.problems import KvcalcError
 from kvcalc.roofline import ceilings, points, step_time
 from kvcalc.spec.catalog import shipped, shipped_model
 from kvcalc.spec.hardware_catalog import find_hardware
-from kvcalc.sweep import MAX_POINTS, parse_axis, parse_share, plane, sweep
+from kvcalc.sweep import MAX_POINTS, parse_axis, plane, sweep
 from kvcalc.traffic import traffic
 from kvcalc.weight_traffic import ONE_RANK, Shards
 from kvcalc.weights.sharding import WeightSharding
@@ -130,11 +131,10 @@ def test_no_ranges(text: str) -> None:
         parse_axis(text, "--batch-size")
 
 
-def test_shares() -> None:
-    assert parse_share("0.9") == Fraction(9, 10)
-    for wrong in ("0", "1.1", "-1", "nan", "inf", "x", "1/0", "1e-99999999999999999999"):
-        with pytest.raises(KvcalcError):
-            parse_share(wrong)
+@pytest.mark.parametrize("share", ["0", "1.1", "-1", "nan", "inf", "x", "1/2", "1/0", "1e-9999999", "0" * 30])
+def test_no_shares_of_the_memory(share: str) -> None:
+    """1e-9999999 once took seconds, and then broke."""
+    assert "--gpu-memory-utilization is a decimal" in refused("sweep", "qwen-7b", "--gpu-memory-utilization", share)
 
 
 def test_a_grid_too_large_is_refused() -> None:
