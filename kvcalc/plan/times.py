@@ -1,16 +1,17 @@
 """Time bounds of a layout: memory and arithmetic of each pipeline stage, and what its ranks must send each other.
 
-    decode step   m x (longest stage of a micro-batch) + hops, m = min(pipeline, sequences) micro-batches
-    stage         components one after another, each at its roofline, + collectives at the link's rate
-    all-reduce    2 (t - 1) / t x tokens x hidden x 2 B over the link, after each attention and feed-forward block
+    stage         components one after another, each at its roofline; collectives beside them, at the links' rate:
+                  the longer of the two (engines overlap them over two half batches)
+    decode step   the longer of one micro-batch through all stages and all micro-batches through the slowest stage
+    prefill       the slowest stage's whole prompt; its first and last chunk through the other stages
     experts       over all tensor x data ranks: all-to-all (whole experts) or gather and scatter (slices)
 
-Volumes over rates: launches, latencies and imbalance are left out, so no machine is faster than these bounds.
+Launches, latencies, imbalance and sampling are left out, so that no machine is faster than these bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -20,8 +21,8 @@ from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Job
-from kvcalc.problems import usage_error
-from kvcalc.roofline import Calibration, Ceilings, Point, ceilings, gemm_type, point, step_time
+from kvcalc.plan.network import NODE_LINK, Network, Routing
+from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import LayerEntry, LayerUse, ModelSpec, layer_groups, write_out
 from kvcalc.steps import DECODE, PREFILL, Phase
@@ -29,9 +30,33 @@ from kvcalc.tensors import Component
 from kvcalc.traffic import kept_bytes, kernels, read_bytes, work_flops, written
 from kvcalc.weight_traffic import StepWeights, step_weights
 
+__all__ = ["NODE_LINK", "Clock", "Network", "Speed", "Step"]
+
 OPERAND_BYTES = 2
-NODE_LINK = 50 * 10**9
-"""B/s of one GPU to another node, unless given: one 400 Gb/s network card per GPU."""
+"""Activations between blocks are 16-bit."""
+SENT_BYTES: Mapping[str, float] = {"fp8": 1, "int8": 1, "fp4": 0.5}
+"""Of an activation on its way to experts that multiply in this type (DeepEP sends fp8); 16 bit on its way back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of one pipeline stage: seconds that each resource is busy for at least."""
+
+    memory_s: float
+    """Of the components that memory binds."""
+    compute_s: float
+    """Of those that arithmetic binds."""
+    communication_s: float
+
+    @property
+    def local_s(self) -> float:
+        """Components one after another."""
+        return self.memory_s + self.compute_s
+
+    @property
+    def seconds(self) -> float:
+        """With collectives beside the components."""
+        return max(self.local_s, self.communication_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +65,8 @@ class Speed:
 
     tpot_s: float
     """Between two tokens of a sequence."""
+    serial_tpot_s: float
+    """The same where collectives wait for the components and these for them."""
     ttft_s: float | None
     """Prefill of one prompt on an idle replica; None where no prompt length was given."""
     tokens_per_s: float
@@ -47,55 +74,42 @@ class Speed:
     memory_s: float
     compute_s: float
     communication_s: float
-    """Parts of the slowest stage's step: the first two add to its roofline time."""
+    """What one micro-batch costs in all stages together."""
     bound_by: str
-    """memory, compute or communication: the largest part."""
+    """memory, compute or communication: what the slowest stage waits for."""
 
 
-@dataclass(frozen=True)
-class Network:
-    """What ranks send each other over, by where they sit."""
-
-    hardware: HardwareSpec
-    node: int
-    node_link: int = NODE_LINK
-
-    @cached_property
-    def inside(self) -> int:
-        """B/s of one GPU to the others of its node.
-
-        Raises:
-            KvcalcError: the GPU's file names no link.
-        """
-        spec = self.hardware
-        link = spec.scale_up or spec.host_link
-        if link is None:
-            raise usage_error(f"{spec.name} states no link", help="add scale_up or host_link to its file")
-        return link.per_direction.exact
-
-    def rate(self, ranks: int) -> int:
-        """B/s that each of `ranks` neighbouring GPUs can send at."""
-        if ranks > self.node:
-            return min(self.inside, self.node_link)
-        spec = self.hardware
-        link = spec.scale_up
-        if link is None or spec.host_link is None:
-            return self.inside
-        if ranks > link.domain_size.exact:
-            return min(self.inside, spec.host_link.per_direction.exact)
-        if link.per_peer is not None:
-            return min(link.per_direction.exact, link.per_peer.exact * max(1, ranks - 1))
-        return link.per_direction.exact
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Stage:
     """The layers of one pipeline stage."""
 
+    key: int
+    """Stages with the same layers (and the same place, if first or last) have the same."""
     spec: ModelSpec
     uses: tuple[LayerUse, ...]
     first: bool
     last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What a stage moves and computes, whatever the batch."""
+
+    attention: tuple[tuple[float, float], ...]
+    """(bytes, FLOPs) of each kernel, all its layers, of one sequence."""
+    weights: StepWeights
+
+
+@dataclass(frozen=True, slots=True)
+class _Sends:
+    """What a token costs the links in a stage: bytes per token and data rank, by collective."""
+
+    reduced: float
+    """All-reduced over the tensor-parallel ranks."""
+    shared: float
+    """Gathered and scattered among decode context parallel ranks."""
+    routed: tuple[tuple[Routing, float], ...]
+    """Sent to (and fetched from) the ranks of routed experts."""
 
 
 @dataclass(frozen=True)
@@ -116,79 +130,150 @@ class Clock:
     def hidden(self) -> int:
         return self.job.spec.hidden_size or 0
 
+    @cached_property
+    def tokens_per_step(self) -> int:
+        """One, and every draft accepted where the model's extra prediction layers run."""
+        return 1 + int(self.job.options.get("num_speculative_tokens") or 0)
+
     def speed(self, layout: Layout, batch: int, seq_len: int, isl: int | None = None) -> Speed:
         """Bounds while `batch` sequences hold `seq_len` tokens each, and of a prompt of `isl` tokens."""
+        key = ("speed", layout, batch, seq_len, isl)
+        if key not in self._cost:
+            self._cost[key] = self._speed(layout, batch, seq_len, isl)
+        found: Speed = self._cost[key]
+        return found
+
+    def _speed(self, layout: Layout, batch: int, seq_len: int, isl: int | None) -> Speed:
         sequences = ceil_div(batch, layout.data)
-        parts = min(layout.pipeline, sequences)
-        micro = ceil_div(sequences, parts)
-        stages = [
-            self._stage(layout, stage, "decode", micro, min(batch, micro * layout.data), seq_len)
-            for stage in self._stages(layout.pipeline)
-        ]
-        slowest = max(stages, key=sum)
-        hops = sum(self._hops(layout, micro))
-        tpot = max(sum(map(sum, stages)), parts * sum(slowest)) + hops
-        names = ("memory", "compute", "communication")
-        memory, compute, communication = (sum(stage[part] for stage in stages) for part in range(3))
-        shares = dict(zip(names, (memory, compute, communication + hops), strict=True))
+        rounds = min(layout.pipeline, sequences)
+        each, larger = divmod(sequences, rounds)
+        stages = self._stages(layout.pipeline)
+
+        def steps(micro: int) -> list[Step]:
+            everyone = min(batch, micro * layout.data)
+            return [self._step(layout, stage, "decode", micro, everyone, seq_len) for stage in stages]
+
+        small = steps(each)
+        large = steps(each + 1) if larger else small
+        hops = self._hops(layout, each + bool(larger))
+
+        def bound(seconds: Callable[[Step], float]) -> float:
+            slow, slower = (max(map(seconds, found)) for found in (small, large))
+            around = (rounds - larger) * slow + larger * slower
+            return max(sum(map(seconds, large)) + hops, around) / self.tokens_per_step
+
+        tpot = bound(lambda step: step.seconds)
+        slowest = max(large, key=lambda step: step.seconds)
+        shares = {"communication": slowest.communication_s}
+        if slowest.local_s >= slowest.communication_s:
+            shares = {"memory": slowest.memory_s, "compute": slowest.compute_s}
         return Speed(
             tpot_s=tpot,
+            serial_tpot_s=bound(lambda step: step.local_s + step.communication_s),
             ttft_s=None if isl is None else self.prefill_s(layout, isl),
             tokens_per_s=batch / tpot if tpot else 0.0,
-            memory_s=memory,
-            compute_s=compute,
-            communication_s=communication + hops,
+            memory_s=sum(step.memory_s for step in large),
+            compute_s=sum(step.compute_s for step in large),
+            communication_s=sum(step.communication_s for step in large) + hops,
             bound_by=max(shares, key=lambda name: shares[name]),
         )
 
     def prefill_s(self, layout: Layout, isl: int) -> float:
-        """One prompt through all stages, one after another."""
-        stages = (self._stage(layout, stage, "prefill", 1, 1, isl) for stage in self._stages(layout.pipeline))
-        return sum(map(sum, stages)) + sum(self._hops(layout, isl))
+        """One prompt: chunks of it run in all stages at once, so the slowest stage's share of it counts, and at least
+        one token's step in each of the others, before or after."""
+        stages = self._stages(layout.pipeline)
+        whole = [self._step(layout, stage, "prefill", 1, 1, isl).seconds for stage in stages]
+        if len(stages) == 1:
+            return whole[0]
+        slowest = max(range(len(stages)), key=whole.__getitem__)
+        others = (
+            self._step(layout, stage, "decode", 1, 1, 1).seconds
+            for index, stage in enumerate(stages)
+            if index != slowest
+        )
+        return whole[slowest] + sum(others) + self._hops(layout, 1)
+
+    def prefill_busy_s(self, layout: Layout, isl: int) -> float:
+        """Seconds of every GPU of the slowest stage per prompt on each data rank."""
+        stages = self._stages(layout.pipeline)
+        return max(self._step(layout, stage, "prefill", 1, layout.data, isl).seconds for stage in stages)
 
     def _stages(self, pipeline: int) -> tuple[_Stage, ...]:
         key = ("stages", pipeline)
         if key not in self._cost:
-            spec = replace(self.job.spec, encoder_layers=(), mtp_layers=())
-            uses = write_out(spec.layers)
-            start, found = 0, []
-            counts = Layout(pipeline=pipeline).sharding.layers_of_stages(len(uses))
-            for stage, count in enumerate(counts):
-                mine = uses[start : start + count]
-                start += count
-                entries = tuple(LayerEntry(attention=use.attention or None, ffn=use.ffn or None) for use in mine)
-                found.append(_Stage(replace(spec, layers=entries), mine, stage == 0, stage == pipeline - 1))
-            self._cost[key] = tuple(found)
+            self._cost[key] = tuple(self._dealt(pipeline))
         stages: tuple[_Stage, ...] = self._cost[key]
         return stages
 
-    def _stage(
-        self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, everyone: int, tokens: int
-    ) -> tuple[float, float, float]:
-        """(memory, compute, communication) seconds of a rank of one stage; a component counts where it binds."""
-        key = (layout, stage.uses, stage.first, stage.last, phase, sequences, everyone, tokens)
-        if key not in self._cost:
-            points = [*self._attention(layout, stage, phase, sequences, tokens)]
-            points += self._gemms(layout, stage, phase, everyone, 1 if phase == "decode" else tokens)
-            timed = step_time(points)
-            compute = sum(part.compute_s for part in points if part.bound_by == "compute")
-            new = sequences * (1 if phase == "decode" else tokens)
-            total = everyone * (1 if phase == "decode" else tokens)
-            sent = sum(self._sent(layout, stage, new, total))
-            self._cost[key] = (timed.seconds - compute, compute, sent)
-        parts: tuple[float, float, float] = self._cost[key]
-        return parts
+    def _dealt(self, pipeline: int) -> list[_Stage]:
+        spec = replace(self.job.spec, encoder_layers=(), mtp_layers=())
+        uses = write_out(spec.layers)
+        start, found = 0, []
+        counts = Layout(pipeline=pipeline).sharding.layers_of_stages(len(uses))
+        for index, count in enumerate(counts):
+            mine, first, last = uses[start : start + count], index == 0, index == pipeline - 1
+            start += count
+            seen = self._cost.setdefault("kinds of stages", {})
+            number = seen.setdefault((tuple(sorted(mine, key=repr)), first, last), len(seen))
+            entries = tuple(LayerEntry(attention=use.attention or None, ffn=use.ffn or None) for use in mine)
+            found.append(_Stage(number, replace(spec, layers=entries), mine, first, last))
+        return found
 
-    def _attention(self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, tokens: int) -> Iterator[Point]:
-        for group in layer_groups(stage.spec):
-            times = sequences * group.count
-            for label, size, flops in self._kernels(layout, group.names, phase, tokens):
-                yield point(label, "attention", times * size, times * flops, self.limits, "bf16", group.count)
+    def _step(self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, everyone: int, tokens: int) -> Step:
+        """`sequences` on this rank's replica and `everyone` on all: one token each, or prompts of `tokens`."""
+        key = (
+            stage.key, phase, sequences, everyone, tokens,
+            layout.tensor, layout.data, layout.expert_parallel, layout.decode_context,
+        )  # fmt: skip
+        if key not in self._cost:
+            cost, new = self._priced(layout, stage, phase, tokens), 1 if phase == "decode" else tokens
+            memory, compute = self._local(cost, sequences, everyone, new)
+            sent = self._sent_s(layout, stage, phase, sequences * new, everyone * new)
+            self._cost[key] = Step(memory_s=memory, compute_s=compute, communication_s=sent)
+        step: Step = self._cost[key]
+        return step
+
+    def _local(self, cost: _Cost, sequences: int, everyone: int, new: int) -> tuple[float, float]:
+        """(memory, compute) seconds; a component counts where it binds."""
+        parts = [(sequences * size, sequences * flops, self._attention_rate) for size, flops in cost.attention]
+        parts += [
+            (each.read_bytes, each.flops, self.limits.compute(gemm_type(each.format))[1])
+            for each in cost.weights.at(everyone, new)
+        ]
+        memory = compute = 0.0
+        for size, flops, rate in parts:
+            reading, computing = size / self.limits.bytes_per_s, flops / rate
+            if computing > reading:
+                compute += computing
+            else:
+                memory += reading
+        return memory, compute
+
+    @cached_property
+    def _attention_rate(self) -> int:
+        """FLOP/s of attention: an 8-bit cache may be multiplied as such."""
+        small = any(word in self.job.formats.name for word in ("fp8", "fp4", "int8"))
+        return self.limits.compute("fp8" if small else "bf16")[1]
+
+    def _priced(self, layout: Layout, stage: _Stage, phase: Phase, tokens: int) -> _Cost:
+        key = (
+            "cost", stage.key, phase, tokens,
+            layout.tensor, layout.data, layout.expert_parallel, layout.decode_context,
+        )  # fmt: skip
+        if key not in self._cost:
+            attention = tuple(
+                (float(group.count * size), float(group.count * flops))
+                for group in layer_groups(stage.spec)
+                for size, flops in self._kernels(layout, group.names, phase, tokens)
+            )
+            self._cost[key] = _Cost(attention, self._weights(layout, stage, phase))
+        cost: _Cost = self._cost[key]
+        return cost
 
     def _kernels(
         self, layout: Layout, names: tuple[str, ...], phase: Phase, tokens: int
-    ) -> tuple[tuple[str, Fraction, int], ...]:
-        """(kernel, bytes, FLOPs) of one layer and one sequence on one rank."""
+    ) -> tuple[tuple[Fraction, int], ...]:
+        """(bytes, FLOPs) of each kernel of one layer, of one sequence on one rank."""
         key = ("kernels", layout.tensor, layout.decode_context, names, phase, tokens)
         if key not in self._cost:
             job, shards = self.job, layout.shards
@@ -202,69 +287,92 @@ class Clock:
                 else:
                     wrote = Fraction(kept_bytes(kernel.streams, tokens, workload, shards))
                 flops = sum(work_flops(each, phase, tokens, workload, shards) for each in kernel.work)
-                found.append((kernel.label, read + wrote, flops))
+                found.append((read + wrote, flops))
             self._cost[key] = tuple(found)
-        counted: tuple[tuple[str, Fraction, int], ...] = self._cost[key]
+        counted: tuple[tuple[Fraction, int], ...] = self._cost[key]
         return counted
 
-    def _gemms(self, layout: Layout, stage: _Stage, phase: Phase, everyone: int, new: int) -> Iterator[Point]:
-        key = ("weights", layout.tensor, layout.data, layout.expert_parallel, stage.uses, phase)
+    def _weights(self, layout: Layout, stage: _Stage, phase: Phase) -> StepWeights:
+        """Of a stage: the embedding is the first one's, the head the last one's."""
+        key = ("weights", stage.key, phase, layout.tensor, layout.data, layout.expert_parallel)
         if key not in self._cost:
-            self._cost[key] = step_weights(stage.spec, phase, self.job.scheme, layout.shards)
-        held: StepWeights = self._cost[key]
-        for each in held.at(everyone, new):
-            elsewhere = (each.component == Component.EMBEDDING and not stage.first) or (
-                each.component == Component.HEAD and not stage.last
-            )
-            if not elsewhere:
-                yield point(each.component, "gemm", each.read_bytes, each.flops, self.limits, gemm_type(each.format))
+            held = step_weights(stage.spec, phase, self.job.scheme, layout.shards)
+            elsewhere = {Component.EMBEDDING: not stage.first, Component.HEAD: not stage.last}
+            mine = {name: each for name, each in held.sums.items() if not elsewhere.get(Component(name[0]))}
+            self._cost[key] = replace(held, sums=mine)
+        weights: StepWeights = self._cost[key]
+        return weights
 
-    def _sent(self, layout: Layout, stage: _Stage, new: int, total: int) -> Iterator[float]:
-        """Seconds of each collective of a stage, `new` tokens on each data rank and `total` on all."""
-        tensor, everyone = layout.tensor, layout.tensor * layout.data
-        row = self.hidden * OPERAND_BYTES
-        reduces = exchanges = gathers = 0
-        for use in stage.uses:
-            reduces += len(use.attention)
-            gathers += len(use.attention)
-            for name in use.ffn:
-                if layout.data > 1 and name in self._routed:
-                    exchanges += self._routed[name]
-                else:
-                    reduces += 1
-        if tensor > 1:
-            yield reduces * 2 * (tensor - 1) * new * row / tensor / self.network.rate(tensor)
-        share = layout.decode_context
-        if share > 1:
-            # Queries are gathered and outputs scattered: at least one row of hidden_size each way.
-            yield gathers * 2 * (share - 1) * new * row / share / self.network.rate(tensor)
-        if exchanges and layout.expert_parallel:
-            # Dispatch and combine of each token's chosen experts; a rank sends its share of the data rank's tokens.
-            yield 2 * (new / tensor) * exchanges * row * self._away(everyone)
-        elif exchanges:
-            layers = sum(name in self._routed for use in stage.uses for name in use.ffn)
-            yield 2 * layers * total * row * (everyone - 1) / everyone / self.network.rate(everyone)
+    def _sent_s(self, layout: Layout, stage: _Stage, phase: Phase, new: int, total: int) -> float:
+        """Seconds of a stage's collectives, `new` tokens on this data rank and `total` on all."""
+        network, tensor, everyone = self.network, layout.tensor, layout.tensor * layout.data
+        sends = self._sends(layout, stage)
+        seconds = network.all_reduce_s(tensor, new * sends.reduced)
+        if phase == "decode" and layout.decode_context > 1:
+            seconds += network.gather_s(layout.decode_context, new * sends.shared, new * sends.shared)
+        # A prompt that runs alone is whole on its own ranks and new to all others.
+        lacks = total - new or total
+        for routing, row in sends.routed:
+            if layout.expert_parallel:
+                seconds += network.exchange_s(everyone, new / tensor * row, routing)
+            else:
+                seconds += network.gather_s(everyone, lacks * row, total * row)
+        return seconds
+
+    def _sends(self, layout: Layout, stage: _Stage) -> _Sends:
+        key = ("sends", stage.key, layout.tensor, layout.data, layout.decode_context)
+        if key not in self._cost:
+            row = self.hidden * OPERAND_BYTES
+            reduced = shared = 0.0
+            routed: dict[Routing, float] = {}
+            for use in stage.uses:
+                reduced += len(use.attention) * row
+                if layout.decode_context > 1:
+                    shared += self._shared(layout, use.attention)
+                for name in use.ffn:
+                    chosen = self._routed.get(name)
+                    if chosen is None or layout.data == 1:
+                        reduced += row
+                    else:
+                        routing, size = chosen
+                        routed[routing] = routed.get(routing, 0.0) + size
+            self._cost[key] = _Sends(reduced, shared, tuple(routed.items()))
+        sends: _Sends = self._cost[key]
+        return sends
+
+    def _shared(self, layout: Layout, names: tuple[str, ...]) -> float:
+        """Bytes per token that a rank lacks of the queries, or sends of the outputs, of the heads that ranks share.
+
+        A query (or output) element is multiplied (or summed) once per row: half the FLOPs of a row count them.
+        """
+        share, elements = layout.decode_context, 0
+        for group in layer_groups(self.job.spec):
+            if group.names != names:
+                continue
+            for kernel in kernels(group, "decode", DECODE):
+                elements += sum(
+                    each.flops // 2 * layout.shards.units(each.units, each.split, grows=False)
+                    for each in kernel.work
+                    if each.extent.grows
+                )
+        return (share - 1) * elements * OPERAND_BYTES
 
     @cached_property
-    def _routed(self) -> Mapping[str, int]:
-        """ffn entry -> experts that work for a token."""
-        found: dict[str, int] = {}
+    def _routed(self) -> Mapping[str, tuple[Routing, float]]:
+        """ffn entry -> how its tokens are routed, and bytes of a token to an expert and back."""
+        found: dict[str, tuple[Routing, float]] = {}
         for name, block in (self.job.spec.ffn or {}).items():
-            chosen = [t.active_copies for t in block.tensors(self.hidden) if t.active_copies is not None]
-            if chosen:
-                found[name] = max(chosen)
+            for tensor in block.tensors(self.hidden):
+                if tensor.active_copies is None or len(tensor.shape) != 2 or tensor.copies < 2:
+                    continue
+                sent = SENT_BYTES.get(gemm_type(self.job.scheme.format(tensor).name), OPERAND_BYTES)
+                routing = Routing(experts=tensor.copies, chosen=tensor.active_copies)
+                found[name] = (routing, tensor.shape[1] * (sent + OPERAND_BYTES))
+                break
         return found
 
-    def _away(self, ranks: int) -> float:
-        """Seconds per byte of an all-to-all over `ranks`: what leaves the node takes the slower link, at once."""
-        node = min(ranks, self.network.node)
-        outside, inside = (ranks - node) / ranks, (node - 1) / ranks
-        return max(inside / self.network.rate(node), outside / self.network.rate(ranks) if outside else 0.0)
-
-    def _hops(self, layout: Layout, tokens: int) -> Iterator[float]:
+    def _hops(self, layout: Layout, tokens: int) -> float:
         """Seconds of the activations between stages; tensor-parallel ranks send a slice each."""
-        each = layout.tensor * layout.data
-        for stage in range(1, layout.pipeline):
-            crosses = (stage * each - 1) // self.network.node != (stage * each) // self.network.node
-            ranks = self.network.node + 1 if crosses else 2
-            yield tokens * self.hidden * OPERAND_BYTES / layout.tensor / self.network.rate(ranks)
+        size = tokens * self.hidden * OPERAND_BYTES / layout.tensor
+        ranks = layout.tensor * layout.data
+        return sum(self.network.hop_s(stage, ranks, size) for stage in range(1, layout.pipeline))
