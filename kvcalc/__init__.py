@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `as` marks what is exported; _HOMES says the same to the interpreter, and a test compares
     from kvcalc.api.arguments import KvcalcWarning as KvcalcWarning
+    from kvcalc.api.capacity import fit as fit
+    from kvcalc.api.capacity import plan as plan
+    from kvcalc.api.capacity import plan_file as plan_file
     from kvcalc.api.reports import names as names
     from kvcalc.api.reports import report_schema as report_schema
     from kvcalc.api.reports import to_json as to_json
@@ -38,6 +41,8 @@ if TYPE_CHECKING:  # `as` marks what is exported; _HOMES says the same to the in
     from kvcalc.engines.sizing import EngineSizeReport as EngineSizeReport
     from kvcalc.explanation import ModelExplanation as ModelExplanation
     from kvcalc.footprint import Footprint as Footprint
+    from kvcalc.plan.report import FitReport as FitReport
+    from kvcalc.plan.report import PlanReport as PlanReport
     from kvcalc.problems import KvcalcError as KvcalcError
     from kvcalc.problems import Problem as Problem
     from kvcalc.reconcile.report import ReconcileReport as ReconcileReport
@@ -52,6 +57,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "kvcalc.api.arguments": ("KvcalcWarning",),
+    "kvcalc.api.capacity": ("fit", "plan", "plan_file"),
     "kvcalc.api.reports": ("names", "report_schema", "to_json"),
     "kvcalc.api.sizes": ("allocate", "compare", "diff", "explain", "find_gpu", "find_model", "size"),
     "kvcalc.api.speed": ("roofline", "sweep", "tiers"),
@@ -62,6 +68,7 @@ _HOMES = {
     "kvcalc.engines.sizing": ("EngineSizeReport",),
     "kvcalc.explanation": ("ModelExplanation",),
     "kvcalc.footprint": ("Footprint",),
+    "kvcalc.plan.report": ("FitReport", "PlanReport"),
     "kvcalc.problems": ("KvcalcError", "Problem"),
     "kvcalc.reconcile.report": ("ReconcileReport",),
     "kvcalc.roofline": ("RooflineReport",),

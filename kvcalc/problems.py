@@ -39,11 +39,15 @@ class Problem:
 
 
 class KvcalcError(Exception):
-    """Carries every Problem that stands between an input and its answer."""
+    """Carries every Problem that stands between an input and its answer; a traceback shows their help as notes."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = problems
+        for problem in problems:
+            for note in (problem.place, problem.help and f"help: {problem.help}"):
+                if note:
+                    self.add_note(note)
 
 
 def usage_error(message: str, *, help: str | None = None) -> KvcalcError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -41,6 +42,10 @@ EngineName: TypeAlias = Union[str, "Engine"]
 """A name, with a version behind `@` if wanted, as in `"vllm@0.19"`."""
 
 
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+"""Warnings name the user's line, not one in here."""
+
+
 class KvcalcWarning(UserWarning):
     """What an import took on whose word."""
 
@@ -61,10 +66,18 @@ def model_spec(model: Model, *, assume: str | None = None, hub: bool = False) ->
     elif isinstance(model, str | os.PathLike):
         spec, remarks = find.find_model(os.fspath(model), assume=assume, hub=hub)
     else:
-        raise usage_error(f"a {type(model).__name__} is no model", help="give a name, a path, its content or a spec")
-    for remark in remarks:
-        warnings.warn(remark, KvcalcWarning, stacklevel=3)
+        raise usage_error(f"{model!r:.60} is no model", help="give a name, a path, its content or a spec")
+    say(remarks)
     return spec
+
+
+def say(remarks: Iterable[str]) -> None:
+    """What an import took on whose word, as Python warnings."""
+    for remark in remarks:
+        if sys.version_info >= (3, 12):
+            warnings.warn(remark, KvcalcWarning, skip_file_prefixes=(_PACKAGE,))
+        else:
+            warnings.warn(remark, KvcalcWarning, stacklevel=5)
 
 
 def _of_content(data: Mapping[str, Any], assume: str | None) -> tuple[ModelSpec, tuple[str, ...]]:
@@ -98,7 +111,11 @@ def gpu_spec(gpu: Gpu) -> HardwareSpec:
     from kvcalc.spec.hardware import HardwareSpec
     from kvcalc.spec.hardware_catalog import find_hardware
 
-    return gpu if isinstance(gpu, HardwareSpec) else find_hardware(os.fspath(gpu))
+    if isinstance(gpu, HardwareSpec):
+        return gpu
+    if not isinstance(gpu, str | os.PathLike):
+        raise usage_error(f"{gpu!r:.60} is no GPU", help="give a name, a path or a spec")
+    return find_hardware(os.fspath(gpu))
 
 
 def count(value: Count, what: str, *, minimum: int = 1) -> int:
