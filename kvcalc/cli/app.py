@@ -67,7 +67,8 @@ COMMANDS = (
             "Does a server's log agree with the prediction? If not, which setting would explain it?"),
     Command("list", LISTS, "What is shipped: models, GPUs, attention kinds, storage formats, engines."),
     Command("import", LISTS, "Other people's files: a config.json, a GGUF file or a hub id as a spec."),
-    Command("schema", LISTS, "The JSON Schema (draft-07) of a model spec, for editors and other tools."),
+    Command("schema", LISTS,
+            "The JSON Schema (draft-07) of a kind of file, or of a report, for editors and other tools."),
 )  # fmt: skip
 
 SETTINGS: Mapping[str, Any] = {"help_option_names": ["-h", "--help"]}

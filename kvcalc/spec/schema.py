@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec
@@ -39,7 +39,8 @@ def hardware_schema() -> dict[str, Any]:
 def output_schema(cls: type) -> dict[str, Any]:
     """The form of a frozen report as JSON (see render.machine.plain): its fields alone, further ones allowed."""
     # A config of its own, which nested dataclasses inherit, makes the strings below fields their descriptions.
-    wrapped = TypeAdapter[Any](tuple[cls, ...], config={"use_attribute_docstrings": True})  # type: ignore[valid-type]
+    settings: ConfigDict = {"use_attribute_docstrings": True, "json_schema_serialization_defaults_required": True}
+    wrapped = TypeAdapter[Any](tuple[cls, ...], config=settings)  # type: ignore[valid-type]
     generated = wrapped.json_schema(mode="serialization", ref_template="#/definitions/{model}")
     definitions = {name: _printed(schema) for name, schema in generated.get("$defs", {}).items()}
     body: dict[str, Any] = _printed(generated["items"])
@@ -49,7 +50,7 @@ def output_schema(cls: type) -> dict[str, Any]:
 
 
 def _printed(schema: Any) -> Any:
-    """A generated schema without titles (they repeat names), and with fractions as numbers, as they are printed."""
+    """A generated schema without titles (they repeat names) and defaults; fractions are printed as numbers."""
     if isinstance(schema, list):
         return [_printed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -57,7 +58,7 @@ def _printed(schema: Any) -> Any:
     if schema.get("format") == "fraction":
         return {"type": "number", **{k: v for k, v in schema.items() if k == "description"}}
     fields = schema.get("properties", {})
-    rest = {key: _printed(value) for key, value in schema.items() if key not in ("title", "properties")}
+    rest = {key: _printed(value) for key, value in schema.items() if key not in ("title", "default", "properties")}
     return {**rest, **({"properties": {name: _printed(part) for name, part in fields.items()}} if fields else {})}
 
 
