@@ -1,7 +1,8 @@
-"""Compiles the layouts of the shipped specs into the package (see kvcalc/spec/compiled.py)."""
+"""Compiles the shipped specs and accelerators into the wheel (see kvcalc/spec/compiled.py)."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,23 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class CompileLayouts(BuildHookInterface[Any]):
-    """Writes kvcalc/compiled/*.json before a wheel or an editable install is made."""
+class CompileShipped(BuildHookInterface[Any]):
+    """Writes kvcalc/compiled for a wheel. A checkout has none: there, what was edited last must count."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        sys.path.insert(0, str(Path(self.root)))
-        from kvcalc.spec.catalog import shipped, shipped_model
-        from kvcalc.spec.compiled import FOLDER, freeze
+        self._remove()
+        if version == "editable":
+            return
+        sys.path.insert(0, self.root)
+        from kvcalc.spec.compiling import compile_shipped
 
-        FOLDER.mkdir(exist_ok=True)
-        for stale in FOLDER.glob("*.json"):
-            stale.unlink()
-        for name, path in shipped().items():
-            text = freeze(shipped_model(name).layout(), path.read_bytes())
-            (FOLDER / f"{name}.json").write_text(text, "utf-8")
-        build_data["artifacts"].append("kvcalc/compiled/*.json")
+        compile_shipped()
+        build_data["artifacts"].append("kvcalc/compiled/**/*.json")
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(Path(self.root) / "kvcalc" / "compiled", ignore_errors=True)

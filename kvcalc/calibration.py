@@ -8,7 +8,7 @@ from typing import Any
 
 from kvcalc.problems import KvcalcError, Problem
 from kvcalc.roofline import Calibration
-from kvcalc.spec.yamlio import read_bytes
+from kvcalc.spec.document import read_bytes
 
 
 def load_calibration(path: str) -> Calibration:

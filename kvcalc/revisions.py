@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kvcalc.problems import KvcalcError, Problem, usage_error
 from kvcalc.spec.catalog import SPEC_SUFFIXES
-from kvcalc.spec.yamlio import MAX_BYTES
+from kvcalc.spec.document import MAX_BYTES
 
 TIMEOUT_S = 60
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "--no-pager", "--no-replace-objects")

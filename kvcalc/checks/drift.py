@@ -11,8 +11,8 @@ from typing import Any
 from kvcalc.checks.rule import Hit, Rule
 from kvcalc.checks.subject import ModelFile
 from kvcalc.problems import KvcalcError, Problem, Severity
+from kvcalc.spec.document import Loc
 from kvcalc.spec.model import ModelSpec, layer_groups, write_out
-from kvcalc.spec.yamlio import Loc
 from kvcalc.streams import Stream
 
 

@@ -14,7 +14,8 @@ from kvcalc.checks.settings import Settings
 from kvcalc.checks.subject import World
 from kvcalc.checks.walk import candidates
 from kvcalc.problems import KvcalcError
-from kvcalc.spec.yamlio import load_yaml, read_bytes
+from kvcalc.spec.document import read_bytes
+from kvcalc.spec.yamlio import load_yaml
 
 MAX_ROUNDS = 10
 """A repair may make room for another (a key renamed, then put in order)."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kvcalc.checks.rule import Edit, Fix
 from kvcalc.checks.source_text import line_start, lines_of, newline_of, offset, token
-from kvcalc.spec.yamlio import Document, Loc
+from kvcalc.spec.document import Document, Loc
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", re.ASCII)
 

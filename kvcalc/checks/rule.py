@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from kvcalc.problems import Problem, Severity
-from kvcalc.spec.yamlio import Loc, Mark
+from kvcalc.spec.document import Loc, Mark
 
 Subject = TypeVar("Subject")
 

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from itertools import accumulate
 
-from kvcalc.spec.yamlio import Mark
+from kvcalc.spec.document import Mark
 
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]{}#:][^,\[\]{}#\r\n]*?(?=\s*(?:[,\]}\r\n]|:\s|:$|\s#|$))"""

@@ -9,9 +9,9 @@ from typing import Any
 from kvcalc.checks.rule import Hit, Rule
 from kvcalc.checks.subject import HardwareFile, ModelFile, TextFile
 from kvcalc.problems import KvcalcError, Severity
+from kvcalc.spec.document import Loc
 from kvcalc.spec.figures import figures
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.yamlio import Loc
 
 _VACUOUS = re.compile(
     r"\W*(todo|tbd|fixme|xxx+|unknown|none|n/?a|nan|\?+|internet|web|google|source)?\W*", re.IGNORECASE

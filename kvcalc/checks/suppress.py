@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from kvcalc.checks.source_text import line_start, lines_of
-from kvcalc.spec.yamlio import Mark
+from kvcalc.spec.document import Mark
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#\s*kvcalc:\s*(ignore|ignore-file)\s*=\s*([A-Za-z0-9]+(?:\s*,\s*[A-Za-z0-9]+)*)")
 MAX_COMMENTS = 500

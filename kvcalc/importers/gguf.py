@@ -10,7 +10,7 @@ from kvcalc.importers.gguf_header import read_header
 from kvcalc.importers.hf_config import ImportedSpec, from_layout, spec_name
 from kvcalc.importers.shapes import Heads, LayerNames, every, layout
 from kvcalc.problems import KvcalcError, did_you_mean
-from kvcalc.spec.yamlio import Document
+from kvcalc.spec.document import Document
 
 SOURCE = "llama.cpp src/llama-model.cpp (load_hparams)"
 Reader = Callable[[Config], Layout]

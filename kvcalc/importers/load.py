@@ -9,8 +9,9 @@ from pathlib import Path
 from kvcalc.importers.hf_config import ImportedSpec, read_document, spec_name
 from kvcalc.importers.writer import to_yaml
 from kvcalc.problems import KvcalcError, Problem
+from kvcalc.spec.document import Document, read_bytes
 from kvcalc.spec.model import ModelSpec
-from kvcalc.spec.yamlio import Document, load_yaml, read_bytes
+from kvcalc.spec.yamlio import load_yaml
 
 MAX_JSON_NODES = 400_000
 """Configs with long quantisation ignore-lists hold far more nodes than a spec."""

@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from kvcalc.importers.hf_config import ImportedSpec
-from kvcalc.spec.yamlio import Loc
+from kvcalc.spec.document import Loc
 
 SCHEMA_LINE = "# yaml-language-server: $schema=./model-spec.schema.json"
 WIDTH = 118

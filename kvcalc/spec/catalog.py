@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
-from kvcalc.spec.compiled import FOLDER as COMPILED_FOLDER
-from kvcalc.spec.compiled import thaw
+from kvcalc.spec import compiled
 
 if TYPE_CHECKING:
     from kvcalc.layout import CacheLayout
@@ -30,23 +29,18 @@ def shipped() -> Mapping[str, Path]:
 @cache
 def hub_ids() -> Mapping[str, str]:
     """Hub id (lower case) -> catalogue name, from the `hub_id` and `aliases` of every shipped spec."""
-    found: dict[str, str] = {}
-    for name in shipped():
-        raw = shipped_raw(name)
-        for hub_id in (raw.get("hub_id"), *raw.get("aliases", ())):
-            if hub_id:
-                found[hub_id.lower()] = name
-    return found
+    return {hub_id: name for name in shipped() for hub_id in _hub_ids_of(name)}
+
+
+def _hub_ids_of(name: str) -> tuple[str, ...]:
+    raw = shipped_raw(name)
+    return tuple(hub_id.lower() for hub_id in (raw.get("hub_id"), *raw.get("aliases", ())) if hub_id)
 
 
 @cache
 def shipped_raw(name: str) -> Mapping[str, Any]:
     """The plain data of a shipped spec."""
-    from kvcalc.spec.yamlio import load_yaml
-
-    path = shipped()[name]
-    data: Mapping[str, Any] = load_yaml(str(path), path.read_bytes()).data
-    return data
+    return compiled.plain_data(shipped()[name])
 
 
 def shipped_model(name: str) -> ModelSpec:
@@ -62,42 +56,46 @@ def looks_like_path(model: str) -> bool:
     return model == "-" or model.endswith(SPEC_SUFFIXES) or model.startswith((".", "/", "~"))
 
 
+def catalogue_name(model: str) -> str | None:
+    """The catalogue name of a shipped model by that name or by a hub id; None where MODEL is a file, or unknown."""
+    key = model.strip().lower()
+    if key.replace("-", "").replace(".", "").isalnum() and isfile(SPEC_FOLDER / f"{key}.yaml"):
+        return key
+    if looks_like_path(model) or exists(model):
+        return None
+    # Only files in which the word stands at all are worth parsing.
+    word = key.encode()
+    named = (name for name, path in shipped().items() if word in path.read_bytes().lower())
+    return next((name for name in named if key in _hub_ids_of(name)), None)
+
+
 def find_model(model: str) -> ModelSpec:
     """MODEL as a user writes it: a catalogue name, a hub id of a shipped model, a YAML path or `-`.
 
     Raises:
         KvcalcError: unknown name, or a spec file that does not hold.
     """
-    key = model.strip().lower()
-    if isfile(SPEC_FOLDER / f"{key}.yaml") and key in shipped():
-        return shipped_model(key)
+    name = catalogue_name(model)
+    if name is not None:
+        return shipped_model(name)
     if looks_like_path(model) or exists(model):
+        from kvcalc.spec.document import read_bytes
         from kvcalc.spec.validate import load_model
-        from kvcalc.spec.yamlio import read_bytes
 
         return load_model(*read_bytes(model))[0]
-    ids = hub_ids()
-    if key in ids:
-        return shipped_model(ids[key])
-    near = did_you_mean(key.rpartition("/")[2], shipped()) or did_you_mean(key, ids)
+    word = model.strip().lower()
+    near = did_you_mean(word.rpartition("/")[2], shipped()) or did_you_mean(word, hub_ids())
     raise KvcalcError(
         Problem(code="KV902", message=f"unknown model {model[:100]!r}", help=near or "see `kvcalc list models`")
     )
 
 
 def find_layout(model: str) -> CacheLayout:
-    """The cache of MODEL: compiled where it is a shipped name, else from the spec that `find_model` finds.
+    """The cache of MODEL: compiled where it is shipped, else from the spec that `find_model` finds.
 
     Raises:
         KvcalcError: as `find_model`.
     """
-    name = model.strip().lower()
-    if name.replace("-", "").replace(".", "").isalnum():
-        try:
-            spec = (SPEC_FOLDER / f"{name}.yaml").read_bytes()
-            layout = thaw((COMPILED_FOLDER / f"{name}.json").read_text("utf-8"), spec)
-        except (OSError, ValueError):
-            layout = None
-        if layout is not None:
-            return layout
-    return find_model(model).layout()
+    name = catalogue_name(model)
+    kept = compiled.layout(SPEC_FOLDER / f"{name}.yaml") if name else None
+    return kept or find_model(model).layout()

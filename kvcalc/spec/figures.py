@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MaxLen, MinLen
 
 from kvcalc.fields import STRICT, Size, Text
-from kvcalc.spec.yamlio import Loc
+from kvcalc.spec.document import Loc
 from kvcalc.units import (
     BYTE_RATE_UNITS,
     BYTE_UNITS,

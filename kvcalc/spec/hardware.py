@@ -11,6 +11,7 @@ from annotated_types import Gt, Le
 
 from kvcalc.fields import STRICT, Name, Text
 from kvcalc.problems import KvcalcError
+from kvcalc.spec.document import Loc
 from kvcalc.spec.figures import (
     ByteRate,
     ByteSize,
@@ -23,7 +24,6 @@ from kvcalc.spec.figures import (
     Quote,
     figures,
 )
-from kvcalc.spec.yamlio import Loc
 from kvcalc.units import format_bytes, parse_byte_rate, parse_bytes
 
 Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]

@@ -10,8 +10,9 @@ from pathlib import Path
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
 from kvcalc.spec.build import build
 from kvcalc.spec.catalog import looks_like_path
+from kvcalc.spec.compiled import plain_data
+from kvcalc.spec.document import Document, read_bytes
 from kvcalc.spec.hardware import HardwareSpec, contradictions
-from kvcalc.spec.yamlio import Document, load_yaml, read_bytes
 
 _ALIASES = re.compile(r"^aliases: \[(.*)\]$", re.MULTILINE)
 
@@ -41,8 +42,7 @@ def hardware_aliases() -> Mapping[str, str]:
 @cache
 def shipped_accelerator(name: str) -> HardwareSpec:
     """A shipped accelerator by its catalogue name."""
-    path = shipped_hardware()[name]
-    return build(HardwareSpec, load_yaml(str(path), path.read_bytes()).data)
+    return build(HardwareSpec, plain_data(shipped_hardware()[name]))
 
 
 def list_hardware() -> tuple[HardwareSpec, ...]:
@@ -57,6 +57,7 @@ def load_hardware(name: str, content: bytes) -> tuple[HardwareSpec, Document]:
         KvcalcError: every Problem found, with line and column (KV101: units, or figures that contradict each other).
     """
     from kvcalc.spec.validate import validate
+    from kvcalc.spec.yamlio import load_yaml
 
     document = load_yaml(name, content)
     spec = validate(HardwareSpec, document)

@@ -12,8 +12,8 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from kvcalc.attention import Attention, AttentionKind
 from kvcalc.fields import STRICT, Name, Size, Size0, Text
 from kvcalc.layout import CacheGroup, CacheLayout
+from kvcalc.spec.document import Loc
 from kvcalc.spec.ffn import FfnKind
-from kvcalc.spec.yamlio import Loc
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler

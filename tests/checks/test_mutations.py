@@ -15,8 +15,9 @@ from kvcalc.checks.subject import World
 from kvcalc.problems import KvcalcError, Severity
 from kvcalc.spec.build import build
 from kvcalc.spec.catalog import shipped
+from kvcalc.spec.document import Document, Loc
 from kvcalc.spec.model import ModelSpec, contradictions
-from kvcalc.spec.yamlio import Document, Loc, load_yaml
+from kvcalc.spec.yamlio import load_yaml
 from kvcalc.weights.count import parameter_count
 
 DOCS = Path(__file__).parents[2] / "docs" / "check.md"

@@ -19,9 +19,9 @@ from kvcalc.importers.hf_config import read_document
 from kvcalc.importers.load import json_document, spec_of
 from kvcalc.importers.writer import to_yaml
 from kvcalc.spec.catalog import hub_ids, shipped_model
+from kvcalc.spec.document import Document
 from kvcalc.spec.model import ModelSpec
 from kvcalc.spec.validate import load_model, validate_model
-from kvcalc.spec.yamlio import Document
 
 REFERENCE = Path(os.environ.get("KVCALC_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 TABLE = REFERENCE / "models.csv"

@@ -10,9 +10,10 @@ from factories import SPEC, logical
 
 from kvcalc.problems import KvcalcError, Problem
 from kvcalc.spec.catalog import find_model
+from kvcalc.spec.document import read_bytes
 from kvcalc.spec.model import ModelSpec, write_out
 from kvcalc.spec.validate import load_model
-from kvcalc.spec.yamlio import load_yaml, read_bytes
+from kvcalc.spec.yamlio import load_yaml
 
 
 def load(text: str | bytes) -> ModelSpec:

@@ -9,7 +9,7 @@ import pytest
 from kvcalc.importers.config import Config
 from kvcalc.importers.hf_quant import weight_dtypes
 from kvcalc.problems import KvcalcError
-from kvcalc.spec.yamlio import Document
+from kvcalc.spec.document import Document
 
 
 def read(quant: Any, **fields: Any) -> dict[str, str] | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kvcalc.importers.hf_config import read_config
+from kvcalc.spec.document import Document
 from kvcalc.spec.validate import validate_model
-from kvcalc.spec.yamlio import Document
 from kvcalc.weights import parameter_count
 
 REFERENCE = Path(os.environ.get("KVCALC_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kvcalc.importers.hf_config import read_config
+from kvcalc.spec.document import Document
 from kvcalc.spec.validate import validate_model
-from kvcalc.spec.yamlio import Document
 from kvcalc.weights import ParameterCount, parameter_count
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,90 @@
+"""A file read from a stranger: its bytes, its plain data, and where each part of that stands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kvcalc.problems import KvcalcError, Problem
+
+MAX_BYTES = 2**20
+
+Loc = tuple[str | int, ...]
+"""Keys and indices from the root to a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a node stands; line and column count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """Plain data (dict, list, str, int, float, bool, None) and where each part of it stands."""
+
+    path: str
+    text: str
+    data: Any
+    marks: Mapping[Loc, Mark]
+    key_marks: Mapping[Loc, Mark]
+
+    def problem(self, code: str, loc: Loc, message: str, *, help: str | None = None, key: bool = False) -> Problem:
+        """A Problem at the node (or at its key), or at the nearest parent that stands in the file."""
+        table = self.key_marks if key else self.marks
+        mark = table.get(loc)
+        while mark is None and loc:
+            loc = loc[:-1]
+            mark = self.marks.get(loc)
+        mark = mark or Mark(1, 1)
+        return Problem(
+            code=code, message=message, path=self.path, line=mark.line, column=mark.column, help=help,
+            snippet=line_of(self.text, mark.line),
+        )  # fmt: skip
+
+
+def read_bytes(path: str) -> tuple[str, bytes]:
+    """(name for messages, content) of a file, or of standard input for `-`.
+
+    Raises:
+        KvcalcError: not readable, a directory, or above 1 MiB.
+    """
+    if path == "-":
+        if sys.stdin is None:
+            raise KvcalcError(Problem(code="KV001", message="standard input is closed", path="<stdin>"))
+        return "<stdin>", _bounded("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
+    try:
+        with Path(path).open("rb") as handle:
+            return path, _bounded(path, handle.read(MAX_BYTES + 1))
+    except IsADirectoryError:
+        reason, hint = "is a directory", "name a file in it"
+    except OSError as error:
+        reason, hint = f"cannot be read: {error.strerror or error}", None
+    except ValueError:
+        reason, hint = "is no file name", None
+    raise KvcalcError(Problem(code="KV001", message=f"{path[:200]} {reason}", path=path, help=hint))
+
+
+def _bounded(name: str, content: bytes) -> bytes:
+    if len(content) > MAX_BYTES:
+        message = f"larger than {MAX_BYTES:,} bytes: no spec is"
+        raise KvcalcError(Problem(code="KV001", message=message, path=name, line=1, column=1))
+    return content
+
+
+def line_of(text: str, number: int) -> str:
+    """Line `number` (from 1) of the text, bounded."""
+    lines = _lines(text)
+    return lines[number - 1][:200] if 0 < number <= len(lines) else ""
+
+
+@lru_cache(maxsize=2)
+def _lines(text: str) -> list[str]:
+    """Split once: a hostile file may have a Problem on each of its many lines."""
+    return text.splitlines()
