@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from kvcalc.engines.base import Engine, version_key
+from kvcalc.engines.base import Engine
+from kvcalc.engines.checks import version_key
 from kvcalc.problems import did_you_mean, usage_error
 
 _MODULES = {

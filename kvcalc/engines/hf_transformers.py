@@ -14,21 +14,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from kvcalc.attention.whatif import with_kv_heads
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
-from kvcalc.engines.base import (
-    Allocation,
-    Engine,
-    Figure,
-    Parallel,
+from kvcalc.engines.base import Allocation, Engine, Figure, Parallel
+from kvcalc.engines.checks import check_counts, check_formats, version_key
+from kvcalc.engines.layers import (
     Share,
     assemble,
-    check_counts,
-    check_formats,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
     rows_bytes,
-    version_key,
     with_roles,
 )
 from kvcalc.footprint import Workload

@@ -6,23 +6,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from kvcalc.cache_dtypes import FormatChoice
-from kvcalc.engines.base import (
-    Allocation,
-    Capacity,
-    Engine,
-    Parallel,
-    Share,
-    assemble,
-    check_context_parallel,
-    check_counts,
-    layer_stages,
-    layer_streams,
-    logical_bytes,
-    longest_that_fits,
-)
+from kvcalc.engines.base import Allocation, Capacity, Engine, Parallel
+from kvcalc.engines.checks import StageBudgets, check_counts, context_limit, longest_that_fits, per_stage
+from kvcalc.engines.layers import Share, assemble, layer_stages, layer_streams, logical_bytes
 from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
-from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Sharding, Stream
 
@@ -54,7 +42,6 @@ def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, paral
 def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
     """Logical bytes and nothing else; sharding alone can waste."""
     parallel, formats, batch = settings.parallel, workload.formats, workload.batch_size
-    check_context_parallel(parallel)
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
     shares = []
     for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True):
@@ -74,23 +61,22 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     return assemble(NAME, spec, workload, settings, formats, shares, unit="token", unit_tokens=1)
 
 
-def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
+def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
     """The longest single sequence, and how many of max_model_len fit."""
-    limit = settings.max_model_len or spec.max_position_embeddings
-    if limit is None:
-        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
+    limit = context_limit(spec, settings.max_model_len)
 
     def per_rank(tokens: int) -> int:
         return allocate(spec, Workload(batch_size=1, seq_len=tokens, formats=formats), settings).per_rank_bytes
 
+    budget = min(per_stage(budget_bytes, settings.parallel.pipeline))
     one = per_rank(limit)
-    longest = longest_that_fits(lambda tokens: per_rank(tokens) <= budget_bytes, limit)
-    concurrency = Fraction(budget_bytes, one) if one else Fraction(0)
+    longest = longest_that_fits(lambda tokens: per_rank(tokens) <= budget, limit)
+    concurrency = Fraction(budget, one) if one else Fraction(0)
     return Capacity(
         engine=NAME,
         version=settings.version,
         model=spec.name,
-        budget_bytes=budget_bytes,
+        budget_bytes=budget,
         unit="token",
         unit_tokens=1,
         unit_bytes=0,

@@ -14,21 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kvcalc.cache_dtypes import FormatChoice, cache_dtype
-from kvcalc.engines.base import (
-    Allocation,
-    Engine,
-    Figure,
-    Parallel,
-    Share,
-    assemble,
-    check_counts,
-    check_formats,
-    layer_streams,
-    logical_bytes,
-    rows_bytes,
-    stage_of_layers,
-    with_roles,
-)
+from kvcalc.engines.base import Allocation, Engine, Figure, Parallel
+from kvcalc.engines.checks import check_counts, check_formats
+from kvcalc.engines.layers import Share, assemble, layer_streams, logical_bytes, rows_bytes, stage_of_layers, with_roles
 from kvcalc.footprint import Workload
 from kvcalc.formats import STATE_ROLES, Role, ceil_div
 from kvcalc.problems import usage_error

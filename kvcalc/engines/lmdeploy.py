@@ -7,29 +7,25 @@ InternLM/lmdeploy 1263d5c src/turbomind/kernels/attention/block.h:130-200 (no ro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
-from kvcalc.engines.base import (
-    Allocation,
-    Budget,
-    Capacity,
-    Engine,
-    Figure,
-    Overhead,
-    Parallel,
+from kvcalc.engines.base import Allocation, Capacity, Engine, Figure, Parallel
+from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.checks import StageBudgets, check_counts, check_formats
+from kvcalc.engines.layers import (
     Share,
     assemble,
-    check_counts,
-    check_formats,
+    block_capacity,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
-    longest_that_fits,
     rows_bytes,
+    staged,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -43,7 +39,6 @@ FORMATS = ("bf16", "fp16", "fp8", "lmdeploy_")
 TENSOR_ALIGNMENT = 256
 POLICIES = {"int8": "lmdeploy_int8", "int4": "lmdeploy_int4", "turbo_quant": "lmdeploy_turbo_quant"}
 """--quant-policy's words -> formats with LMDeploy's scales."""
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +54,9 @@ class Settings:
     """session_len."""
     vocab_size: int | None = None
     """For the budget: run-time buffers hold logits."""
+    max_prefill_token_num: int = 8192
+    max_batch_size: int = 128
+    """Default of most GPUs; 384 on an A100, 1024 on an H100 or H200 (utils.py)."""
     num_speculative_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +119,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
         for stream in layer.streams
     ]
     here, blocks = ceil_div(batch, parallel.data), ceil_div(workload.seq_len, settings.block_size)
-    size = block_bytes(spec, stored, settings)
+    size = max(block_bytes(spec, stored, settings))
     one = Figure(name="sequence", meaning="whole blocks of one sequence", units=blocks, bytes=blocks * size)
     return assemble(
         NAME, spec, workload, settings, stored, shares, unit="block", unit_tokens=settings.block_size,
@@ -155,64 +153,57 @@ def _share(stream: Stream, stage: int, workload: Workload, formats: FormatChoice
     )  # fmt: skip
 
 
-def block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> int:
-    """Bytes of a block of all layers on a rank of the fullest stage."""
+def block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> tuple[int, ...]:
+    """Bytes of a block of all layers on a rank of each pipeline stage."""
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    sums = [0] * settings.parallel.pipeline
-    for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True):
-        sums[stage] += sum(
-            _tensors(s, _heads(s, settings), formats, settings)[1] for s in layer.streams if s.role not in STATE_ROLES
-        )
-    return max(sums)
+    return staged(
+        (
+            (stage, _tensors(s, _heads(s, settings), formats, settings)[1])
+            for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True)
+            for s in layer.streams
+            if s.role not in STATE_ROLES
+        ),
+        settings.parallel.pipeline,
+    )
 
 
-def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
+def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
     """Blocks and tokens of a budget."""
-    limit = settings.max_model_len or spec.max_position_embeddings
-    if limit is None:
-        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
-    size = block_bytes(spec, engine_formats(spec, formats), settings)
-    if not size:
-        raise usage_error(f"{spec.name} keeps no tokens: LMDeploy's state cache is not budgeted here")
-    blocks, one = budget_bytes // size, ceil_div(limit, settings.block_size)
-    return Capacity(
-        engine=NAME, version=settings.version, model=spec.name, budget_bytes=budget_bytes, unit="block",
-        unit_tokens=settings.block_size, unit_bytes=size, units=blocks, usable_units=blocks,
-        tokens=blocks * settings.block_size, max_model_len=limit, units_per_request=one,
-        concurrency=Fraction(blocks, one),
-        max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, settings.block_size) <= blocks, limit),
-    )  # fmt: skip
+    sizes = block_bytes(spec, engine_formats(spec, formats), settings)
+    return block_capacity(NAME, spec, budget_bytes, settings, sizes, settings.block_size, settings.max_model_len)
 
 
 def memory_budget(
     settings: Settings, *, gpu_memory_bytes: int, weights_bytes: int, utilization: Fraction | None = None,
-    overheads: dict[str, int] | None = None,
+    overheads: Mapping[str, int] | None = None, estimates: Mapping[str, int] | None = None,
 ) -> Budget:  # fmt: skip
     """cache_max_entry_count (0.8) of what is free once the weights are loaded and run-time buffers are set aside.
 
-    Buffers: (max_prefill_token_num 4096 + 2 x max_batch_size 128) x vocabulary x 2 B.
+    Buffers: (max_prefill_token_num + 2 x max_batch_size) x vocabulary x 2 B (pytorch/engine/executor/base.py).
     """
-    given = overheads or {}
-    known = ("runtime", "before_loading")
-    if unknown := set(given) - set(known):
-        raise usage_error(f"LMDeploy has no overhead {min(unknown)[:30]!r}", help=f"it has {', '.join(known)}")
-    runtime = given.get("runtime", (4096 + 2 * 128) * (settings.vocab_size or 128_256) * 2)
-    before = given.get("before_loading", GIB // 2)
-    fraction = Fraction(4, 5) if utilization is None else utilization
-    free = max(0, gpu_memory_bytes - before - weights_bytes - runtime)
-    items = (
-        Overhead(name="before_loading", bytes=before, given="before_loading" in given, low_bytes=0,
-                 high_bytes=2 * GIB, source="CUDA context, NCCL and other processes"),
-        Overhead(name="weights", bytes=weights_bytes, given=True, low_bytes=weights_bytes, high_bytes=weights_bytes,
-                 source="one rank's share of the checkpoint"),
-        Overhead(name="runtime", bytes=runtime, given="runtime" in given, low_bytes=0, high_bytes=4 * GIB,
-                 source="lmdeploy 0.18.0: (max_prefill_token_num + 2 x max_batch_size) x vocabulary x 2 B"),
+    buffers = (settings.max_prefill_token_num + 2 * settings.max_batch_size) * (settings.vocab_size or 128_256) * 2
+    charges = (
+        Charge(
+            name="before_loading", bytes=outside_bytes(settings.parallel.ranks), high=4 * GIB,
+            source="CUDA context, NCCL and other processes",
+        ),
+        Charge(
+            name="runtime", bytes=buffers, high=8 * GIB,
+            source="lmdeploy 0.18.0: (max_prefill_token_num + 2 x max_batch_size) x vocabulary x 2 B",
+        ),
     )  # fmt: skip
-    return Budget(
-        engine=NAME, gpu_memory_bytes=gpu_memory_bytes, fraction=fraction,
-        fraction_of="the memory that is free after loading, less run-time buffers",
-        requested_bytes=free, overheads=items, available_bytes=int(free * fraction),
+    return divide(
+        NAME, gpu_memory_bytes=gpu_memory_bytes, weights_bytes=weights_bytes,
+        fraction=Fraction(4, 5) if utilization is None else utilization,
+        fraction_of="the memory that is free after loading, less run-time buffers", charges=charges, given=overheads,
+        estimates=estimates,
     )  # fmt: skip
+
+
+def gpu_defaults(memory_bytes: int, name: str) -> dict[str, int]:
+    """The largest batch by the GPU's name (lmdeploy 0.18.0 utils.py get_max_batch_size)."""
+    sizes = {"a100": 384, "a800": 384, "h100": 1024, "h800": 1024, "h200": 1024}
+    return {"max_batch_size": next((size for word, size in sizes.items() if word in name.lower()), 128)}
 
 
 ENGINE = Engine(
@@ -224,4 +215,5 @@ ENGINE = Engine(
     allocate=allocate,
     capacity=capacity,
     budget=memory_budget,
+    gpu_defaults=gpu_defaults,
 )

@@ -7,31 +7,23 @@ srt/mem_cache/kv_cache_configurator.py:3229-3410 (state budget). DeepSeek-V4's p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
-from kvcalc.engines.base import (
-    Allocation,
-    Budget,
-    Capacity,
-    Engine,
-    Figure,
+from kvcalc.engines.base import Allocation, Capacity, Engine, Figure, Parallel
+from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.checks import StageBudgets, check_counts, check_formats, context_limit, longest_that_fits, per_stage
+from kvcalc.engines.layers import (
     LayerStreams,
-    Overhead,
-    Parallel,
     Share,
     assemble,
-    check_context_parallel,
-    check_counts,
-    check_formats,
     collect,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
-    longest_that_fits,
     rows_bytes,
     with_roles,
 )
@@ -47,7 +39,6 @@ INDEX_PAGE = 64
 """Page of models with a sparse indexer (DSA kernels); 1 otherwise."""
 EVICTION_INTERVAL = 128
 """SGLANG_SWA_EVICTION_INTERVAL (srt/environ.py:730): tokens that leave a window are freed in steps of it."""
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +60,8 @@ class Settings:
     """Bytes of the state pool for each byte of the token pool."""
     num_speculative_tokens: int = 0
     """Above zero, the model's extra prediction layers share the pool."""
+    mla: bool = False
+    """Whether attention keeps a latent; its prefill graphs take more of the budget."""
 
     def __post_init__(self) -> None:
         check_counts(self)
@@ -127,7 +120,6 @@ def _layers(spec: ModelSpec, settings: Settings) -> tuple[LayerStreams, ...]:
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
     if any(isinstance(s.extent, Strided) for layer in layers for s in layer.streams):
         raise usage_error("SGLang's pools for compressed attention (DeepSeek-V4) are not modelled", help="use vllm")
-    check_context_parallel(settings.parallel)
     return layers
 
 
@@ -259,17 +251,16 @@ def _share(
                  waste=waste)  # fmt: skip
 
 
-def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
-    """Slots of each pool, as the start-up log prints them."""
-    limit = settings.max_model_len or spec.max_position_embeddings
-    if limit is None:
-        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
+def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
+    """Slots of each pool, as the start-up log prints them; the tightest stage's budget counts for every stage."""
+    limit = context_limit(spec, settings.max_model_len)
     layers = _layers(spec, settings)
     page, cells = page_size(layers, settings), pools(spec, formats, settings)
-    states, rest = 0, budget_bytes
+    budget = min(per_stage(budget_bytes, settings.parallel.pipeline))
+    states, rest = 0, budget
     if cells.state:
         ratio = settings.mamba_full_memory_ratio
-        states = max(0, (int(budget_bytes * ratio / (1 + ratio)) - cells.state) // cells.state)
+        states = max(0, (int(budget * ratio / (1 + ratio)) - cells.state) // cells.state)
         rest -= (states + 1) * cells.state
     ratio = settings.swa_full_tokens_ratio if cells.full else Fraction(1)
     cell = cells.full + ratio * cells.window
@@ -280,7 +271,7 @@ def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: Fo
         engine=NAME,
         version=settings.version,
         model=spec.name,
-        budget_bytes=budget_bytes,
+        budget_bytes=budget,
         unit="token",
         unit_tokens=1,
         unit_bytes=int(cell),
@@ -329,41 +320,68 @@ def side_bytes(spec: ModelSpec, stored: FormatChoice, settings: Settings, slots:
     return max(s[0] for s in sums), max(s[1] for s in sums)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """Defaults of GPUs below a size (arg_groups/memory_hook.py handle_gpu_memory_settings)."""
+
+    below: float
+    """MiB as the driver reports them."""
+    chunked_prefill: int
+    graphs: tuple[int, int]
+    """Largest batch of the decode graphs: TP below 4, and from 4."""
+
+
+TIERS = (
+    Tier(below=20 * 1024, chunked_prefill=2048, graphs=(8, 8)),
+    Tier(below=35 * 1024, chunked_prefill=4096, graphs=(48, 160)),
+    Tier(below=60 * 1024, chunked_prefill=4096, graphs=(32, 160)),
+    Tier(below=160 * 1024, chunked_prefill=8192, graphs=(256, 512)),
+    Tier(below=float("inf"), chunked_prefill=16384, graphs=(512, 512)),
+)
+PREFILL_GRAPHS = (*range(4, 33, 4), *range(48, 257, 16), *range(288, 513, 32), *range(576, 1025, 64),
+                  *range(1280, 4097, 256), *range(4608, 16385, 512))  # fmt: skip
+"""Tokens of the captured prefills (arg_groups/cuda_graph_hook.py)."""
+MIB = 2**20
+
+
+def default_fraction(settings: Settings, gpu_memory_bytes: int) -> Fraction:
+    """mem_fraction_static unless given.
+
+    MiB kept free = 512 + 1.5 x chunked_prefill_size + 1024 x tp x pp / 8 + 2 x largest decode graph (with DP
+    attention 3 or 4.5 x dp more) + 8 x prefill graphs (MLA: 1536 for all), at least 10 GiB above 60 GiB.
+    """
+    mib = gpu_memory_bytes / MIB
+    tier = next(tier for tier in TIERS if mib < tier.below)
+    parallel = settings.parallel
+    ranks = parallel.tensor * parallel.data
+    largest = tier.graphs[ranks >= 4]
+    kept = 512 + 1.5 * tier.chunked_prefill + 128 * ranks * parallel.pipeline + 2 * largest
+    if parallel.data > 1:
+        kept += largest * parallel.data * (4.5 if largest > 300 else 3)
+    kept += 1536 if settings.mla else 8 * sum(size <= tier.chunked_prefill for size in PREFILL_GRAPHS)
+    if mib > 60 * 1024:
+        kept = max(kept, 10 * 1024)
+    return Fraction(round(1000 * (mib - kept) / mib), 1000)
+
+
 def memory_budget(
     settings: Settings, *, gpu_memory_bytes: int, weights_bytes: int, utilization: Fraction | None = None,
-    overheads: dict[str, int] | None = None,
+    overheads: Mapping[str, int] | None = None, estimates: Mapping[str, int] | None = None,
 ) -> Budget:  # fmt: skip
     """free after loading - (1 - mem_fraction_static) x free before loading.
 
     The fraction is of the memory that is free before the weights are loaded, not of the total; activations and CUDA
-    graphs live in the rest. Its default follows srt/.../memory_hook.py:281-399: MiB kept free = 512 +
-    1.5 x chunked_prefill_size + 1024 x tp x pp / 8 + 2 x max batch of decode graphs, at least 10 GiB above 60 GiB.
+    graphs live in the rest (mem_cache/kv_cache_configurator.py _profile_available_bytes).
     """
-    given = overheads or {}
-    unknown = set(given) - {"before_loading"}
-    if unknown:
-        raise usage_error(f"SGLang has no overhead {min(unknown)[:30]!r}", help="it has before_loading")
-    before = given.get("before_loading", int(0.5 * GIB))
-    free = gpu_memory_bytes - before
-    if utilization is None:
-        mib = 2**20
-        large = gpu_memory_bytes > 60 * GIB
-        chunked, graphs = (8192, 256) if large else (2048, 24)
-        ranks = settings.parallel.tensor * settings.parallel.pipeline
-        kept = (512 + chunked * 3 // 2 + 128 * ranks + 2 * graphs) * mib
-        kept = max(kept, 10 * GIB) if large else kept
-        utilization = Fraction(round((gpu_memory_bytes - kept) * 1000 / gpu_memory_bytes), 1000)
-    requested = int(free * utilization)
-    items = (
-        Overhead(name="before_loading", bytes=before, given="before_loading" in given, low_bytes=0,
-                 high_bytes=2 * GIB, source="CUDA context, NCCL and other processes before the weights are loaded"),
-        Overhead(name="weights", bytes=weights_bytes, given=True, low_bytes=weights_bytes, high_bytes=weights_bytes,
-                 source="one rank's share of the checkpoint"),
+    before = Charge(
+        name="before_loading", bytes=outside_bytes(settings.parallel.ranks), high=4 * GIB,
+        source="CUDA context, NCCL and other processes before the weights are loaded",
     )  # fmt: skip
-    return Budget(
-        engine=NAME, gpu_memory_bytes=gpu_memory_bytes, fraction=utilization,
-        fraction_of="the memory that is free before the weights are loaded",
-        requested_bytes=requested, overheads=items, available_bytes=max(0, requested - weights_bytes),
+    return divide(
+        NAME, gpu_memory_bytes=gpu_memory_bytes, weights_bytes=weights_bytes,
+        fraction=default_fraction(settings, gpu_memory_bytes) if utilization is None else utilization,
+        fraction_of="the memory that is free before the weights are loaded", charges=(before,), given=overheads,
+        estimates=estimates, weights_within=True,
     )  # fmt: skip
 
 
@@ -376,4 +394,6 @@ ENGINE = Engine(
     allocate=allocate,
     capacity=capacity,
     budget=memory_budget,
+    dense_over_data=True,
+    even_experts=True,
 )

@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any, get_args
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
-from kvcalc.engines.base import Allocation, Budget, Capacity, Engine
+from kvcalc.engines.base import Allocation, Capacity, Engine
+from kvcalc.engines.budgets import Budget
 from kvcalc.footprint import workload_for
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec

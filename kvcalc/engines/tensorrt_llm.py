@@ -8,28 +8,24 @@ heads x head_dim by tp and under-counts where ranks outnumber the heads. Windows
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
-from kvcalc.engines.base import (
-    Allocation,
-    Budget,
-    Capacity,
-    Engine,
-    Figure,
-    Overhead,
-    Parallel,
+from kvcalc.engines.base import Allocation, Capacity, Engine, Figure, Parallel
+from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.checks import StageBudgets, check_counts, check_formats
+from kvcalc.engines.layers import (
     Share,
     assemble,
-    check_counts,
-    check_formats,
+    block_capacity,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
-    longest_that_fits,
     rows_bytes,
+    staged,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -40,7 +36,6 @@ from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
 
 NAME, VERSION = "tensorrt-llm", "1.2.1"
 FORMATS = ("bf16", "fp16", "fp8", "int8", "nvfp4")
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,67 +118,52 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     blocks = ceil_div(workload.seq_len, settings.block_size)
     answer = assemble(
         NAME, spec, workload, settings, stored, shares, unit="block", unit_tokens=settings.block_size,
-        unit_bytes=_block_bytes(spec, stored, settings), units=blocks * here,
+        unit_bytes=max(_block_bytes(spec, stored, settings)), units=blocks * here,
     )  # fmt: skip
     one = Figure(name="sequence", meaning="whole blocks of one sequence", units=blocks,
                  bytes=answer.per_rank_bytes // max(1, here))  # fmt: skip
     return replace(answer, figures=(one,))
 
 
-def _block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> int:
-    """Bytes of a block on a rank of the fullest stage; states are kept apart."""
+def _block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> tuple[int, ...]:
+    """Bytes of a block on a rank of each pipeline stage; states are kept apart."""
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    sums = [0] * settings.parallel.pipeline
-    for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True):
-        sums[stage] += sum(
-            rows_bytes(s, settings.block_size, formats, heads=_heads(s, settings))
+    return staged(
+        (
+            (stage, rows_bytes(s, settings.block_size, formats, heads=_heads(s, settings)))
+            for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True)
             for s in layer.streams
             if s.role not in STATE_ROLES
-        )
-    return max(sums)
+        ),
+        settings.parallel.pipeline,
+    )
 
 
-def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
+def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
     """Blocks and tokens of a budget."""
-    limit = settings.max_model_len or spec.max_position_embeddings
-    if limit is None:
-        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
-    size = _block_bytes(spec, _formats(spec, formats), settings)
-    if not size:
-        raise usage_error(f"{spec.name} keeps no tokens: TensorRT-LLM's state cache is not budgeted here")
-    blocks, one = budget_bytes // size, ceil_div(limit, settings.block_size)
-    return Capacity(
-        engine=NAME, version=settings.version, model=spec.name, budget_bytes=budget_bytes, unit="block",
-        unit_tokens=settings.block_size, unit_bytes=size, units=blocks, usable_units=blocks,
-        tokens=blocks * settings.block_size, max_model_len=limit, units_per_request=one,
-        concurrency=Fraction(blocks, one),
-        max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, settings.block_size) <= blocks, limit),
-        log_lines=(f"[MemUsageChange] Allocated {blocks * size / GIB:.2f} GiB for max tokens in paged KV cache"
-                   f" ({blocks * settings.block_size}).",),
-    )  # fmt: skip
+    sizes = _block_bytes(spec, _formats(spec, formats), settings)
+    found = block_capacity(NAME, spec, budget_bytes, settings, sizes, settings.block_size, settings.max_model_len)
+    line = (
+        f"[MemUsageChange] Allocated {found.units * found.unit_bytes / GIB:.2f} GiB for max tokens in paged KV cache"
+        f" ({found.tokens})."
+    )
+    return replace(found, log_lines=(line,))
 
 
 def memory_budget(
     settings: Settings, *, gpu_memory_bytes: int, weights_bytes: int, utilization: Fraction | None = None,
-    overheads: dict[str, int] | None = None,
+    overheads: Mapping[str, int] | None = None, estimates: Mapping[str, int] | None = None,
 ) -> Budget:  # fmt: skip
     """free_gpu_memory_fraction (0.9) of what is free once the weights are loaded and a forward pass has run."""
-    given = overheads or {}
-    if unknown := set(given) - {"runtime"}:
-        raise usage_error(f"TensorRT-LLM has no overhead {min(unknown)[:30]!r}", help="it has runtime")
-    runtime = given.get("runtime", int(1.5 * GIB))
-    fraction = Fraction(9, 10) if utilization is None else utilization
-    free = max(0, gpu_memory_bytes - weights_bytes - runtime)
-    items = (
-        Overhead(name="weights", bytes=weights_bytes, given=True, low_bytes=weights_bytes, high_bytes=weights_bytes,
-                 source="one rank's share of the checkpoint"),
-        Overhead(name="runtime", bytes=runtime, given="runtime" in given, low_bytes=GIB // 2, high_bytes=8 * GIB,
-                 source="CUDA context, engine buffers and activations: no published range, check your log"),
+    runtime = Charge(
+        name="runtime", bytes=GIB + outside_bytes(settings.parallel.ranks), low=GIB // 2,
+        high=8 * GIB, source="CUDA context, engine buffers, activations: 1.75 GiB for Qwen3-Reranker-0.6B on an H100",
     )  # fmt: skip
-    return Budget(
-        engine=NAME, gpu_memory_bytes=gpu_memory_bytes, fraction=fraction,
-        fraction_of="the memory that is free after loading and a trial run",
-        requested_bytes=free, overheads=items, available_bytes=int(free * fraction),
+    return divide(
+        NAME, gpu_memory_bytes=gpu_memory_bytes, weights_bytes=weights_bytes,
+        fraction=Fraction(9, 10) if utilization is None else utilization,
+        fraction_of="the memory that is free after loading and a trial run", charges=(runtime,), given=overheads,
+        estimates=estimates,
     )  # fmt: skip
 
 

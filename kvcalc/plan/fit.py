@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvcalc.engines.base import longest_that_fits
+from kvcalc.engines.checks import longest_that_fits
 from kvcalc.plan.demand import Demand
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Ledger
@@ -76,7 +76,7 @@ def _line(search: Search, layout: Layout, batch_size: int, seq_len: int) -> FitL
         lambda n: n == 0 or held(n * layout.data, seq_len) is not None, _limit(held, layout, seq_len)
     )
     longest = longest_that_fits(lambda n: n == 0 or held(batch_size, n) is not None, context)
-    capacity = job.capacity(layout, ledger, hardware, seq_len)
+    capacity = job.capacity(layout, hardware, seq_len)
     return FitLine(
         label=layout.label,
         layout=layout,

@@ -54,6 +54,11 @@ class Layout:
         return Parallel(tensor=self.tensor, pipeline=self.pipeline, data=self.data, decode_context=self.decode_context)
 
     @property
+    def of_one_replica(self) -> Parallel:
+        """For the cache of one data rank, which holds whole sequences of its own."""
+        return Parallel(tensor=self.tensor, pipeline=self.pipeline, decode_context=self.decode_context)
+
+    @property
     def sharding(self) -> WeightSharding:
         """Of the weights."""
         return WeightSharding(

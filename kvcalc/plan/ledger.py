@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Engine, Parallel
+from kvcalc.engines.checks import StageBudgets
 from kvcalc.footprint import Workload
-from kvcalc.formats import ceil_div
+from kvcalc.formats import Role, ceil_div
 from kvcalc.plan.layouts import Layout, Rules
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.overheads import Split, activation_bytes, split_memory, step_sequences, step_tokens
+from kvcalc.plan.overheads import Split, split_memory
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import ModelSpec
+from kvcalc.spec.model import ModelSpec, layer_groups
+from kvcalc.weights.activation import Trial, activation_bytes
 from kvcalc.weights.ledger import WeightLedger, WeightScheme, weight_bytes, weight_bytes_per_stage
+from kvcalc.weights.sharding import WeightSharding
 
 Group = Literal["reserve", "overhead", "weights", "cache"]
+Defaults = tuple[tuple[str, int], ...]
+"""Settings that an engine chooses by the GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,7 @@ class Job:
     overheads: Mapping[str, int] = field(default_factory=dict)
     _weights: dict[Any, tuple[WeightLedger, ...]] = field(default_factory=dict, repr=False)
     _held: dict[Any, Held | str] = field(default_factory=dict, repr=False)
-    _splits: dict[Any, Split] = field(default_factory=dict, repr=False)
+    _splits: dict[Any, tuple[Split, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def drafts(self) -> bool:
@@ -107,39 +112,56 @@ class Job:
         """Of the whole model, once."""
         return weight_bytes(self.spec, self.scheme, mtp=self.drafts).total
 
-    def settings(self, parallel: Parallel, seq_len: int, tokens: int) -> Any:
-        """The engine's settings for ranks, the longest request and the tokens of a step.
+    @cached_property
+    def latent(self) -> bool:
+        """Whether attention keeps a latent, which tensor-parallel ranks replicate."""
+        return any(stream.role is Role.LATENT for group in layer_groups(self.spec) for kind in group.attention
+                   for stream in kind.streams())  # fmt: skip
+
+    def gpu_defaults(self, hardware: HardwareSpec) -> Defaults:
+        """Settings that the engine chooses by the GPU."""
+        if self.engine.gpu_defaults is None:
+            return ()
+        return tuple(self.engine.gpu_defaults(hardware.memory.plan_bytes, hardware.name).items())
+
+    def settings(self, parallel: Parallel, seq_len: int, defaults: Defaults) -> Any:
+        """The engine's settings for ranks, the longest request and a GPU.
 
         Raises:
             KvcalcError: an option that the engine does not have.
         """
         known = {f.name for f in fields(self.engine.settings)}
-        usual = {"max_model_len": seq_len, "max_num_batched_tokens": tokens, "vocab_size": self.spec.vocab_size}
+        usual = {"max_model_len": seq_len, "vocab_size": self.spec.vocab_size, "mla": self.latent, **dict(defaults)}
         chosen = {name: value for name, value in usual.items() if name in known} | dict(self.options)
         return self.engine.configure(parallel=parallel, **chosen)
 
+    def sharding(self, layout: Layout) -> WeightSharding:
+        """Of the weights, as the engine deals them out."""
+        over_data = self.engine.dense_over_data and self.rules.experts and layout.data > 1
+        wide = layout.tensor * layout.data if over_data else None
+        return replace(layout.sharding, ffn_tensor=wide)
+
     def weights(self, layout: Layout) -> tuple[WeightLedger, ...]:
-        """Of a rank of each stage."""
-        key = (layout.tensor, layout.pipeline, layout.data, layout.expert_parallel)
+        """Of the fullest rank of each stage."""
+        key = self.sharding(layout)
         if key not in self._weights:
-            self._weights[key] = weight_bytes_per_stage(self.spec, self.scheme, layout.sharding, mtp=self.drafts)
+            self._weights[key] = weight_bytes_per_stage(self.spec, self.scheme, key, mtp=self.drafts)
         return self._weights[key]
 
-    def held(self, layout: Layout, sequences: int, lengths: Lengths, tokens: int) -> Held | str:
+    def held(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> Held | str:
         """Cache of `sequences` sequences on a rank of each stage, or why the engine refuses the layout."""
-        key = (layout.tensor, layout.pipeline, layout.decode_context, sequences, lengths, tokens)
+        key = (layout.tensor, layout.pipeline, layout.decode_context, sequences, lengths, defaults)
         if key not in self._held:
             try:
-                self._held[key] = self._hold(layout, sequences, lengths, tokens)
+                self._held[key] = self._hold(layout, sequences, lengths, defaults)
             except KvcalcError as error:
                 self._held[key] = str(error)
         return self._held[key]
 
-    def _hold(self, layout: Layout, sequences: int, lengths: Lengths, tokens: int) -> Held:
-        parallel = Parallel(tensor=layout.tensor, pipeline=layout.pipeline, decode_context=layout.decode_context)
-        settings = self.settings(parallel, lengths.longest, tokens)
+    def _hold(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> Held:
         if len(lengths.mix) > 1:
-            return self._mixed(layout, sequences, lengths, tokens)
+            return self._mixed(layout, sequences, lengths, defaults)
+        settings = self.settings(layout.of_one_replica, lengths.longest, defaults)
         workload = Workload(
             batch_size=sequences, seq_len=lengths.longest, encoder_len=self.encoder_len, formats=self.formats
         )
@@ -155,12 +177,12 @@ class Job:
             reserve_name=", ".join(waste.cause for waste in found.reserve), allocation=found,
         )  # fmt: skip
 
-    def _mixed(self, layout: Layout, sequences: int, lengths: Lengths, tokens: int) -> Held:
+    def _mixed(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> Held:
         """Sequences of several lengths: the mean bytes of one, times their number."""
-        longest = self._hold(layout, sequences, Lengths.of(lengths.longest), tokens)
+        longest = self._hold(layout, sequences, Lengths.of(lengths.longest), defaults)
         sums = [0] * len(longest.stage_bytes)
         for length, count in lengths.mix:
-            one = self._hold(layout, 1, Lengths.of(length), tokens)
+            one = self._hold(layout, 1, Lengths.of(length), defaults)
             for stage, size in enumerate(one.allocation.per_stage_bytes):
                 sums[stage] += count * size
         whole = sum(count for _, count in lengths.mix)
@@ -172,53 +194,64 @@ class Job:
 
     def ledger(self, layout: Layout, hardware: HardwareSpec, batch: int, lengths: Lengths) -> Ledger | str:
         """The GPU with the least memory left, or why the engine refuses the layout."""
-        tokens = step_tokens(hardware)
-        sequences = ceil_div(batch, layout.data)
-        held = self.held(layout, sequences, lengths, tokens)
+        found = self.stages(layout, hardware, batch, lengths)
+        return found if isinstance(found, str) else min(found, key=lambda ledger: ledger.free_bytes)
+
+    def stages(self, layout: Layout, hardware: HardwareSpec, batch: int, lengths: Lengths) -> tuple[Ledger, ...] | str:
+        """The fullest GPU of every pipeline stage, or why the engine refuses the layout."""
+        held = self.held(layout, ceil_div(batch, layout.data), lengths, self.gpu_defaults(hardware))
         if isinstance(held, str):
             return held
-        weights = self.weights(layout)
-        splits = [self._split(layout, hardware, each.total, lengths.longest, tokens) for each in weights]
-        total = hardware.memory.plan_bytes
-        free = [
-            total
-            - split.reserve_bytes
-            - sum(item.bytes for item in split.overheads)
-            - each.total
-            - size
-            - held.reserve_bytes
-            for split, each, size in zip(splits, weights, held.stage_bytes, strict=True)
-        ]
-        stage = min(range(len(free)), key=free.__getitem__)
-        return _written(stage, total, splits[stage], weights[stage], held, free[stage])
+        total, weights = hardware.memory.plan_bytes, self.weights(layout)
+        splits = self.splits(layout, hardware, lengths.longest)
+        return tuple(_written(stage, total, splits[stage], weights[stage], held) for stage in range(len(weights)))
 
-    def _split(self, layout: Layout, hardware: HardwareSpec, weights: int, seq_len: int, tokens: int) -> Split:
-        total = hardware.memory.plan_bytes
-        sharded = (layout.tensor, layout.pipeline, layout.data, layout.expert_parallel)
-        key = (total, sharded, weights, tokens)
+    def splits(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[Split, ...]:
+        """What the engine keeps back and spends beside weights and cache, on a rank of each stage."""
+        total, defaults = hardware.memory.plan_bytes, self.gpu_defaults(hardware)
+        key = (total, layout, defaults)
         if key not in self._splits:
-            activation = activation_bytes(self.spec, layout, tokens, step_sequences(hardware))
-            settings = self.settings(Parallel(tensor=layout.tensor, pipeline=layout.pipeline), seq_len, tokens)
-            self._splits[key] = split_memory(
-                self.engine, settings, total=total, weights=weights, utilization=self.utilization,
-                given=self.overheads, activation=activation,
+            settings = self.settings(layout.parallel, seq_len, defaults)
+            trial: Trial | None = getattr(settings, "trial", None)
+            weights = self.weights(layout)
+            self._splits[key] = tuple(
+                split_memory(
+                    self.engine, settings, total=total, weights=each.total, utilization=self.utilization,
+                    given=self.overheads,
+                    activation=None if trial is None else activation_bytes(
+                        self.spec, self.sharding(layout), trial, samples=stage == len(weights) - 1
+                    ),
+                )
+                for stage, each in enumerate(weights)
             )  # fmt: skip
         return self._splits[key]
 
-    def capacity(self, layout: Layout, ledger: Ledger, hardware: HardwareSpec, seq_len: int) -> Capacity | None:
-        """Tokens and blocks that the engine makes of what weights and overheads leave; None where it has no rule."""
+    def cache_budgets(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[int, ...]:
+        """Bytes that weights and overheads leave to the cache, on the fullest rank of each stage."""
+        total = hardware.memory.plan_bytes
+        return tuple(
+            max(0, total - split.reserve_bytes - sum(item.bytes for item in split.overheads) - weights.total)
+            for split, weights in zip(self.splits(layout, hardware, seq_len), self.weights(layout), strict=True)
+        )
+
+    def capacity(
+        self, layout: Layout, hardware: HardwareSpec, seq_len: int, budget: StageBudgets | None = None
+    ) -> Capacity | None:
+        """Tokens and blocks that one replica of the engine makes of its memory (or of the bytes given as `budget`).
+
+        None where the engine has no rule for it, or refuses the layout.
+        """
         if self.engine.capacity is None:
             return None
-        budget = max(0, ledger.free_bytes + ledger.group_bytes("cache"))
-        parallel = Parallel(tensor=layout.tensor, pipeline=layout.pipeline, decode_context=layout.decode_context)
         try:
-            settings = self.settings(parallel, seq_len, step_tokens(hardware))
-            return self.engine.capacity(self.spec, budget, settings, self.formats)
+            settings = self.settings(layout.of_one_replica, seq_len, self.gpu_defaults(hardware))
+            bytes_left = self.cache_budgets(layout, hardware, seq_len) if budget is None else budget
+            return self.engine.capacity(self.spec, bytes_left, settings, self.formats)
         except KvcalcError:
             return None
 
 
-def _written(stage: int, total: int, split: Split, weights: WeightLedger, held: Held, free: int) -> Ledger:
+def _written(stage: int, total: int, split: Split, weights: WeightLedger, held: Held) -> Ledger:
     found = held.allocation
     cache = "one request of the full length" if held.admission else "cache of the batch"
     rows = [
@@ -250,4 +283,4 @@ def _written(stage: int, total: int, split: Split, weights: WeightLedger, held: 
         used += term.bytes
         if used > total and breaks is None:
             breaks = {"weights": "weights", "cache": "cache"}.get(term.group, term.name)
-    return Ledger(stage=stage, gpu_memory_bytes=total, terms=tuple(rows), free_bytes=free, breaks=breaks)
+    return Ledger(stage=stage, gpu_memory_bytes=total, terms=tuple(rows), free_bytes=total - used, breaks=breaks)

@@ -165,7 +165,7 @@ def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progr
         searched=sum(s.layouts for s in shortages) + len(explored),
         proof=tuple(reversed(shortages[-8:])),
         waste=_waste(job, first, search) if first else None,
-        capacity=job.capacity(first.layout, first.ledger, hardware, lengths.longest) if first else None,
+        capacity=job.capacity(first.layout, hardware, lengths.longest) if first else None,
         alternatives=tuple(_alternatives(request, search, fewest)) if request.alternatives else (),
         lengths=tuple(_at_lengths(request, search)),
         pareto=pareto(explored),

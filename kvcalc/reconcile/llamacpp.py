@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.engines.base import layer_streams, rows_bytes
+from kvcalc.engines.layers import layer_streams, rows_bytes
 from kvcalc.engines.llamacpp import MIB, CacheLine, Settings, caches, cells, engine_formats, stream_cells
 from kvcalc.formats import STATE_ROLES
 from kvcalc.reconcile.logs import LLAMACPP, Fact, Log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.engines.base import heads_per_rank, layer_stages, layer_streams, rows_bytes
+from kvcalc.engines.layers import heads_per_rank, layer_stages, layer_streams, rows_bytes
 from kvcalc.engines.sglang import Settings, engine_formats, page_size, pool_bytes, pools, side_bytes
 from kvcalc.formats import Role, ceil_div
 from kvcalc.reconcile.logs import SGLANG, Fact, Log

@@ -8,8 +8,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
+from kvcalc.engines.checks import context_limit
 from kvcalc.engines.vllm import planned
-from kvcalc.engines.vllm.capacity import context_limit, tokens_and_concurrency
+from kvcalc.engines.vllm.capacity import tokens_and_concurrency
 from kvcalc.engines.vllm.groups import Pool
 from kvcalc.engines.vllm.pages import Keep
 from kvcalc.engines.vllm.sequence import Counter
@@ -103,7 +104,7 @@ def _capacity_lines(log: Log, spec: ModelSpec, shared: Pool, settings: Settings)
     tokens, times = log.last(VLLM, "tokens"), log.last(VLLM, "concurrency")
     if source is None or not candidates or (tokens is None and times is None and source.name != "blocks"):
         return []
-    limit = context_limit(spec, settings)
+    limit = context_limit(spec, settings.max_model_len)
     counter = Counter(settings=settings, max_model_len=limit, encoder_len=spec.max_source_positions or 0)
     per_request = counter.admission_of(shared)
     counted = [_Counted(n, *tokens_and_concurrency(shared, n, per_request, settings, limit)) for n in candidates]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kvcalc.engines.base import Allocation, Budget, Capacity, Waste
+from kvcalc.engines.base import Allocation, Capacity, Waste
+from kvcalc.engines.budgets import Budget
 from kvcalc.engines.sizing import EngineSize, EngineSizeReport
 from kvcalc.render.document import Cell, Column, Document, Table
 from kvcalc.units import format_bytes

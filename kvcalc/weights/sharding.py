@@ -22,8 +22,8 @@ class WeightSharding:
     data: int = 1
     expert_parallel: bool = False
     ffn_tensor: int | None = None
-    """TP of dense and shared blocks, embedding and head, where it differs from attention's (SGLang's DP attention
-    splits them over all ranks of a stage)."""
+    """TP of dense and shared blocks and the head, where it differs from attention's and the embedding's (SGLang's DP
+    attention splits them over all ranks of a stage)."""
     stages: tuple[int, ...] | None = None
     """Layers of each pipeline stage; default: as vLLM deals them out."""
 
@@ -48,7 +48,7 @@ class WeightSharding:
         if tensor.component is Component.ROUTED_EXPERTS:
             everyone = self.tensor * self.data
             return tensor.on_rank(1, everyone) if self.expert_parallel else tensor.on_rank(everyone)
-        if tensor.component in (Component.ATTENTION, Component.STATE):
+        if tensor.component in (Component.ATTENTION, Component.STATE, Component.EMBEDDING):
             return tensor.on_rank(self.tensor)
         return tensor.on_rank(self.ffn_tensor or self.tensor)
 

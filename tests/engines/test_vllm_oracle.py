@@ -28,7 +28,8 @@ from engine_factories import (
 )
 
 from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
-from kvcalc.engines.base import Figure, longest_that_fits
+from kvcalc.engines.base import Figure
+from kvcalc.engines.checks import longest_that_fits
 from kvcalc.engines.vllm import allocate, capacity, planned
 from kvcalc.engines.vllm.capacity import capacity_of_blocks
 from kvcalc.engines.vllm.pages import Page, model_pages

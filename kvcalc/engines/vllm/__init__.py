@@ -6,22 +6,14 @@ from collections import Counter as CountOf
 from collections.abc import Iterator
 
 from kvcalc.cache_dtypes import FormatChoice
-from kvcalc.engines.base import (
-    Allocation,
-    Engine,
-    Figure,
-    Waste,
-    check_formats,
-    collect,
-    layer_stages,
-    layer_streams,
-    logical_bytes,
-)
-from kvcalc.engines.vllm.capacity import capacity, context_limit, memory_budget
+from kvcalc.engines.base import Allocation, Engine, Figure, Waste
+from kvcalc.engines.checks import check_formats, context_limit
+from kvcalc.engines.layers import collect, layer_stages, layer_streams, logical_bytes
+from kvcalc.engines.vllm.capacity import capacity, memory_budget
 from kvcalc.engines.vllm.groups import Group, Pool, pool
 from kvcalc.engines.vllm.pages import Keep, Page, check_context_parallel, engine_formats, model_pages
 from kvcalc.engines.vllm.sequence import Counter
-from kvcalc.engines.vllm.settings import FIRST_V1, NAME, VERSION, Settings
+from kvcalc.engines.vllm.settings import FIRST_V1, NAME, VERSION, Settings, gpu_defaults
 from kvcalc.footprint import Workload
 from kvcalc.formats import Role, ceil_div
 from kvcalc.spec.model import ModelSpec
@@ -41,7 +33,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     check_formats(NAME, workload.formats, FORMATS)
     shared = planned(spec, workload.formats, settings)
     stored = engine_formats(spec, workload.formats, settings)
-    limit = max(context_limit(spec, settings, workload.seq_len), workload.seq_len)
+    limit = max(context_limit(spec, settings.max_model_len, workload.seq_len), workload.seq_len)
     counter = Counter(settings=settings, max_model_len=limit, encoder_len=workload.encoder_len)
     parallel, batch = settings.parallel, workload.batch_size
     held = {id(g): counter.highest(g.first, workload.seq_len) for g in shared.groups}
@@ -184,6 +176,7 @@ ENGINE = Engine(
     allocate=allocate,
     capacity=capacity,
     budget=memory_budget,
+    gpu_defaults=gpu_defaults,
 )
 
 __all__ = ["ENGINE", "Settings", "allocate", "capacity", "memory_budget", "planned"]

@@ -6,40 +6,31 @@ v1/worker/gpu_worker.py:641-820, v1/worker/utils.py:724.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from math import ceil
 
 from kvcalc.cache_dtypes import FormatChoice
-from kvcalc.engines.base import Budget, Capacity, Overhead, longest_that_fits
+from kvcalc.engines.base import Capacity
+from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.checks import StageBudgets, context_limit, longest_that_fits, per_stage
 from kvcalc.engines.vllm.groups import Pool
 from kvcalc.engines.vllm.sequence import Counter
 from kvcalc.engines.vllm.settings import FIRST_V1, NAME, Settings
-from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 
-GIB = 2**30
 
-
-def context_limit(spec: ModelSpec, settings: Settings, otherwise: int | None = None) -> int:
-    """max_model_len: as given, or the model's context.
-
-    Raises:
-        KvcalcError: neither is known.
-    """
-    limit = settings.max_model_len or spec.max_position_embeddings or otherwise
-    if limit is None:
-        raise usage_error(f"{spec.name} states no context length", help="give --max-model-len")
-    return limit
-
-
-def capacity(spec: ModelSpec, budget_bytes: int, settings: Settings, formats: FormatChoice) -> Capacity:
-    """What `budget_bytes` of cache on every rank yield, as the start-up log prints it."""
+def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
+    """What `budget_bytes` of cache yield, as the start-up log prints it; the stage with the fewest blocks decides."""
     from kvcalc.engines.vllm import planned
 
-    limit = context_limit(spec, settings)
+    limit = context_limit(spec, settings.max_model_len)
     shared = planned(spec, formats, settings)
-    blocks = min((budget_bytes // size for size in shared.stage_block_bytes if size), default=0)
-    return capacity_of_blocks(spec, shared, blocks, settings, limit, budget_bytes)
+    budgets = per_stage(budget_bytes, settings.parallel.pipeline)
+    blocks, budget = min(
+        ((budget // size, budget) for budget, size in zip(budgets, shared.stage_block_bytes, strict=True) if size),
+        default=(0, budgets[0]),
+    )
+    return capacity_of_blocks(spec, shared, blocks, settings, limit, budget)
 
 
 def capacity_of_blocks(
@@ -99,16 +90,30 @@ def _log_lines(
     return (memory, f"{size}, {most}") if settings.tokens_by_concurrency else (memory, size, most)
 
 
-_OVERHEADS = (
-    ("non_torch", "NCCL, CUDA context and other memory outside PyTorch", 0.6, 0.10, 3.58,
-     "vllm issue 12330 (0.10), PR 14447 (0.20), PR 10511 (1.79; 3.58 with TP 2)"),
-    ("activation", "peak of the forward pass that the profiler runs", 1.3, 0.37, 36.63,
-     "vllm PR 14447 (0.37), PR 10511 (1.26), issue 12330 (9.37), PR 12126 (36.63, vision)"),
-    ("cuda_graphs", "estimate for captured graphs (from 0.21)", 0.36, 0.17, 7.0,
-     "club-3090 issue 127 (0.17), vllm PR 11349 (0.21), gpustack/runner PR 251 (0.36); vllm issue 45178: 3x fewer"
-     " tokens by the estimate; issue 53013: 118.65 by a defect"),
-)  # fmt: skip
-"""(name, what, default, lowest and highest in published logs in GiB, where): machines differ too much to predict."""
+def _charges(settings: Settings) -> tuple[Charge, ...]:
+    """What machines make of them differs too much to predict: defaults with the range of published logs."""
+    graphs = settings.counts_graphs
+    return (
+        Charge(
+            name="non_torch", bytes=outside_bytes(settings.parallel.ranks),
+            low=int(Fraction(5, 100) * GIB), high=int(Fraction(358, 100) * GIB), within=True,
+            source="CUDA context, and buffers of NCCL and all-reduce where ranks talk: 0.23 and 0.47 GiB on one GPU"
+            " (B300, RTX 3090), 1.38 and 1.74 on 2 and 8 x H200, 0.25 on 2 x RTX 4090 (vllm issue 13061), 1.79 and"
+            " 3.58 on 1 and 2 x H100 (PR 10511)",
+        ),
+        Charge(
+            name="activation", bytes=int(Fraction(13, 10) * GIB), low=int(Fraction(19, 100) * GIB),
+            high=int(Fraction(3663, 100) * GIB), within=True,
+            source="peak of the forward pass and sampler that the trial run measures: 0.19 (vllm issue 13061), 1.26"
+            " (PR 10511), 5.58 (Qwen3-Next on 2 x H200), 36.63 GiB (PR 12126, vision)",
+        ),
+        Charge(
+            name="cuda_graphs", bytes=int(Fraction(6, 10) * GIB) if graphs else 0, low=int(Fraction(4, 100) * GIB),
+            high=7 * GIB, within=True,
+            source="estimate for captured graphs (from 0.20): 0.27 to 1.55 GiB, median 0.6, between versions 0.19 and"
+            " 0.20 of six servers on H200; vllm issue 53013: 118.65 by a defect",
+        ),
+    )  # fmt: skip
 
 
 def memory_budget(
@@ -117,7 +122,8 @@ def memory_budget(
     gpu_memory_bytes: int,
     weights_bytes: int,
     utilization: Fraction | None = None,
-    overheads: dict[str, int] | None = None,
+    overheads: Mapping[str, int] | None = None,
+    estimates: Mapping[str, int] | None = None,
 ) -> Budget:
     """Bytes left for the cache on one rank: ceil(total x utilization) - weights - overheads.
 
@@ -126,33 +132,9 @@ def memory_budget(
     Raises:
         KvcalcError: an overhead of an unknown name.
     """
-    given = overheads or {}
-    known = [name for name, *_ in _OVERHEADS]
-    for name in given:
-        if name not in known:
-            raise usage_error(f"vLLM has no overhead {name[:30]!r}", help=f"it has {', '.join(known)}")
-    fraction = settings.default_utilization if utilization is None else utilization
-    requested = ceil(gpu_memory_bytes * fraction)
-    items = [
-        Overhead(
-            name="weights", bytes=weights_bytes, given=True, low_bytes=weights_bytes, high_bytes=weights_bytes,
-            source="one rank's share of the checkpoint",
-        )
-    ]  # fmt: skip
-    for name, _, default, low, high, source in _OVERHEADS:
-        usual = 0 if name == "cuda_graphs" and not settings.tokens_by_concurrency else int(default * GIB)
-        items.append(
-            Overhead(
-                name=name, bytes=given.get(name, usual), given=name in given, low_bytes=int(low * GIB),
-                high_bytes=int(high * GIB), source=source,
-            )
-        )  # fmt: skip
-    return Budget(
-        engine=NAME,
-        gpu_memory_bytes=gpu_memory_bytes,
-        fraction=fraction,
-        fraction_of="the GPU's total memory",
-        requested_bytes=requested,
-        overheads=tuple(items),
-        available_bytes=max(0, requested - sum(item.bytes for item in items)),
-    )
+    return divide(
+        NAME, gpu_memory_bytes=gpu_memory_bytes, weights_bytes=weights_bytes,
+        fraction=settings.default_utilization if utilization is None else utilization,
+        fraction_of="the GPU's total memory", charges=_charges(settings), given=overheads, estimates=estimates,
+        weights_within=True, rounded_up=True,
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
-from kvcalc.engines.base import LayerStreams, heads_per_rank, layer_streams, rows_bytes, with_roles
+from kvcalc.engines.layers import LayerStreams, heads_per_rank, layer_streams, rows_bytes, with_roles
 from kvcalc.engines.vllm.settings import NAME, Settings
 from kvcalc.formats import STATE_ROLES, Role, ceil_div
 from kvcalc.problems import usage_error

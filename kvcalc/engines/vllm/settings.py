@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from kvcalc.engines.base import Parallel, check_counts, version_key
+from kvcalc.engines.base import Parallel
+from kvcalc.engines.checks import check_counts, version_key
 from kvcalc.problems import usage_error
+from kvcalc.weights.activation import Trial
 
 VERSION = "0.33.0"
 NAME = "vllm"
@@ -21,9 +23,20 @@ PREFIX_CACHED_STATES = (0, 28, 0)
 HYBRID_MANAGER = (0, 10, 0)
 """From here windows have groups of their own (logs seen from 0.10.2 on); before, they were charged in full."""
 UTILIZATION_092 = (0, 21, 0)
-"""From here the default of gpu_memory_utilization is 0.92, and CUDA graphs are estimated (config/cache.py:215)."""
+"""From here the default of gpu_memory_utilization is 0.92 (config/cache.py:215)."""
+GRAPHS_COUNTED = (0, 20, 0)
+"""From here the cache pays for an estimate of the CUDA graphs (gpu_worker.py says 0.21, logs of 0.20.0 already do)."""
+SAMPLER_KERNEL = (0, 17, 0)
+"""From here top-k and top-p filter in place (v1/sample/ops/topk_topp_triton.py); before, they sorted the logits."""
 FIRST_V1 = (0, 8, 0)
 """Before (V0), blocks had no null block."""
+
+LARGE, LARGEST = 70 * 2**30, 160 * 2**30
+SORTED_LOGIT_BYTES = 38
+"""5.58 GiB of activations over 1,024 x 151,936 logits, as vLLM 0.10.2 printed for Qwen3-Next: logits in 16 and 32 bits,
+sorted values with their indices, and the sort's own copies of both."""
+LOGIT_BYTES = 2 + 4 + 4 + 4
+"""A logit in 16 and 32 bits, its probability, and the random number it races (v1/sample/ops/topk_topp_sampler.py)."""
 
 LAYOUTS = ("LBNHC", "LBHNC", "BLNHC", "BLHNC")
 
@@ -40,6 +53,8 @@ class Settings:
     """None: the model's context."""
     max_num_batched_tokens: int = 8192
     """Tokens of one step. Default of `vllm serve` on a GPU of 70 GiB or more; 2048 below (engine/arg_utils.py)."""
+    max_num_seqs: int = 1024
+    """Sequences of one step. Default of `vllm serve` on a GPU of 70 GiB or more; 256 below, and on A100s."""
     async_scheduling: bool = True
     """Two batches in flight (config/vllm.py:588-609); on by default since about 0.14."""
     enable_prefix_caching: bool | None = None
@@ -59,11 +74,6 @@ class Settings:
         check_counts(self)
         if self.kv_cache_layout is not None and self.kv_cache_layout not in LAYOUTS:
             raise usage_error(f"unknown KV cache layout {self.kv_cache_layout[:20]!r}", help=", ".join(LAYOUTS))
-        if self.parallel.tensor % self.parallel.decode_context:
-            raise usage_error(
-                f"-dcp {self.parallel.decode_context} does not divide -tp {self.parallel.tensor}",
-                help="decode context parallelism shares the tensor-parallel ranks",
-            )
 
     @property
     def release(self) -> tuple[int, int, int]:
@@ -94,5 +104,28 @@ class Settings:
         return self.release >= TOKENS_BY_CONCURRENCY
 
     @property
+    def trial(self) -> Trial:
+        """The step that the memory profiler runs."""
+        sorts = self.release < SAMPLER_KERNEL
+        return Trial(
+            tokens=self.max_num_batched_tokens, sequences=min(self.max_num_seqs, self.max_num_batched_tokens),
+            logit_bytes=SORTED_LOGIT_BYTES if sorts else LOGIT_BYTES,
+        )  # fmt: skip
+
+    @property
+    def counts_graphs(self) -> bool:
+        return self.release >= GRAPHS_COUNTED
+
+    @property
     def default_utilization(self) -> Fraction:
         return Fraction(92, 100) if self.release >= UTILIZATION_092 else Fraction(90, 100)
+
+
+def gpu_defaults(memory_bytes: int, name: str) -> dict[str, int]:
+    """Tokens and sequences of a step unless given (vLLM 0.33.0 engine/arg_utils.py get_batch_defaults).
+
+    A100s and GB10 count among the small GPUs there, whatever their memory.
+    """
+    small = memory_bytes < LARGE or any(word in name.lower() for word in ("a100", "gb10"))
+    tokens = 2048 if small else 8192 if memory_bytes < LARGEST else 16384
+    return {"max_num_batched_tokens": tokens, "max_num_seqs": 256 if small else 1024}
