@@ -33,6 +33,27 @@ def find_model(model: str, *, assume: str | None = None, hub: bool = False) -> M
     return spec
 
 
+def find_what_if(model: str) -> ModelSpec:
+    """The spec of MODEL, or of `qwen-72b@gqa:8`: the model as if its attention were another.
+
+    Raises:
+        KvcalcError: as `find_model`, or a variant that is unknown or does not apply.
+    """
+    name, at, changes = model.partition("@")
+    spec = find_model(name)
+    if not at:
+        return spec
+    from dataclasses import replace
+
+    from kvcalc.problems import usage_error
+    from kvcalc.variants import parse_variant
+
+    variant = parse_variant(changes)
+    if variant.formats is not None:
+        raise usage_error(f"{changes[:60]!r} names a format", help="give it by --kv-cache-dtype")
+    return replace(variant.spec(spec), name=f"{spec.name} {variant.label}")
+
+
 def find_layout(model: str, *, assume: str | None = None, hub: bool = False) -> CacheLayout:
     """The cache of MODEL; see `find_model`."""
     from kvcalc.importers import find

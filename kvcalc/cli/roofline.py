@@ -40,7 +40,9 @@ class Which(StrEnum):
 
 
 def roofline(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalogue name, hub id, spec file or -.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL[@VARIANT]", help="Name, hub id, spec file or -; @gqa:8, @mla:512+64: as if.")
+    ],
     gpu: GpuOption,
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
@@ -67,13 +69,13 @@ def roofline(
     Example: kvcalc roofline deepseek-v3 --gpu h200 -b 64 -s 8K
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
-    from kvcalc.cli.models import find_model
+    from kvcalc.cli.models import find_what_if
     from kvcalc.render.roofline import roofline_document
     from kvcalc.roofline import roofline as model_roofline
     from kvcalc.spec.hardware_catalog import find_hardware
     from kvcalc.weights.ledger import weight_scheme
 
-    spec = find_model(model)
+    spec = find_what_if(model)
     report = model_roofline(
         spec,
         find_hardware(gpu),

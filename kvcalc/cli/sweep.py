@@ -22,7 +22,10 @@ from kvcalc.cli.speed import (
 
 
 def sweep(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Catalogue name, hub id, spec file or -.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL[@VARIANT]...", help="Name, hub id, spec file or -; @gqa:8, @mla:512+64: as if."),
+    ],
     batch_size: Annotated[
         str, typer.Option("--batch-size", "-b", metavar="RANGE", help="1:256:*2 (doubling), 8:64:8 (steps), 1,4,32.")
     ] = "1:256:*2",
@@ -57,7 +60,7 @@ def sweep(
     Example: kvcalc sweep qwen-72b -b 1:256:*2 -s 1K:128K:*2 --gpu h200 -o csv
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
-    from kvcalc.cli.models import find_model
+    from kvcalc.cli.models import find_what_if
     from kvcalc.engines.sizing import parse_fraction
     from kvcalc.render.sweep import write_sweep
     from kvcalc.spec.hardware_catalog import find_hardware
@@ -65,7 +68,7 @@ def sweep(
     from kvcalc.sweep import sweep as sweep_planes
 
     report = sweep_planes(
-        [find_model(model) for model in models],
+        [find_what_if(model) for model in models],
         parse_axis(batch_size, "--batch-size"),
         parse_axis(seq_len, "--seq-len"),
         gpus=[find_hardware(name) for name in gpu.split(",")] if gpu else [],

@@ -29,7 +29,9 @@ from kvcalc.cli.speed import (
 
 
 def tiers(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalogue name, hub id, spec file or -.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL[@VARIANT]", help="Name, hub id, spec file or -; @gqa:8, @mla:512+64: as if.")
+    ],
     gpu: GpuOption,
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
@@ -52,14 +54,14 @@ def tiers(
     Example: kvcalc tiers qwen-72b --gpu a100-40gb -b 8 -s 32K --storage 7GB/s
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
-    from kvcalc.cli.models import find_model
+    from kvcalc.cli.models import find_what_if
     from kvcalc.render.tiers import tiers_document
     from kvcalc.spec.hardware_catalog import find_hardware
     from kvcalc.tiers import tiers as model_tiers
     from kvcalc.units import parse_byte_rate
     from kvcalc.weights.ledger import weight_scheme
 
-    spec = find_model(model)
+    spec = find_what_if(model)
     report = model_tiers(
         spec,
         find_hardware(gpu),
