@@ -16,7 +16,8 @@ from kvcalc.checks.suppress import comments
 from kvcalc.checks.table import RULES, TEXT_RULES
 from kvcalc.checks.walk import Candidate, candidates
 from kvcalc.problems import KvcalcError, Problem, Severity, did_you_mean
-from kvcalc.spec.yamlio import Document, load_yaml, read_bytes
+from kvcalc.spec.document import Document, line_of, read_bytes
+from kvcalc.spec.yamlio import load_yaml
 
 MAX_FINDINGS = 200
 """Of one file."""
@@ -161,10 +162,10 @@ def _check_file(
 
 def _unknown(document: Document) -> Problem:
     keys = list(document.data) if isinstance(document.data, dict) else []
-    hint = "a model spec has `attention` and `layers`, a hardware spec `memory` and `peak`"
+    hint = "a model spec has `attention` and `layers`, a hardware spec `memory` and `peak`, a plan `model` and `gpu`"
     if "num_hidden_layers" in keys or "architectures" in keys:
         hint = "this looks like a config.json: `kvcalc import` makes a spec of it"
-    return document.problem("KV004", (), "neither a model spec nor a hardware spec", help=hint)
+    return document.problem("KV004", (), "neither a model spec, a hardware spec nor a plan", help=hint)
 
 
 def _check_document(path: str, document: Document, kind: FileKind, selection: Selection, world: World) -> _Checked:
@@ -206,7 +207,8 @@ def _asked(rule: Rule[Any], subject: Any, document: Document) -> Iterator[Findin
 def _finding(rule: Rule[Any], hit: Hit, document: Document) -> Finding:
     problem = document.problem(rule.code, hit.loc, hit.message, help=hit.help, key=hit.key)
     if hit.mark is not None:
-        problem = replace(problem, line=hit.mark.line, column=hit.mark.column)
+        snippet = line_of(document.text, hit.mark.line)
+        problem = replace(problem, line=hit.mark.line, column=hit.mark.column, snippet=snippet)
     return Finding(problem=replace(problem, severity=rule.severity), fix=hit.fix)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from kvcalc.checks.repairs import insert_line, reordered, replaced
 from kvcalc.checks.rule import Hit, Rule
 from kvcalc.checks.subject import ModelFile, TextFile
+from kvcalc.plan.planfile import PlanSpec
 from kvcalc.problems import KvcalcError, Severity
 from kvcalc.spec.model import ModelSpec
 from kvcalc.spec.validate import known_keys
 from kvcalc.spec.yamlio import Loc
 from kvcalc.units import COUNT_SUFFIXES, parse_count
 
-FOREIGN_KEYS: Mapping[str, str] = {
+_MODEL_KEYS: Mapping[str, str] = {
     "num_heads": "num_attention_heads", "n_heads": "num_attention_heads",
     "n_head": "num_attention_heads", "attention_heads": "num_attention_heads",
     "num_kv_heads": "num_key_value_heads", "n_kv_heads": "num_key_value_heads", "kv_heads": "num_key_value_heads",
@@ -30,7 +31,21 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "nope_dim": "qk_nope_head_dim", "tied_embeddings": "tie_word_embeddings", "huggingface_id": "hub_id",
     "torch_dtype": "dtype", "expected": "expect", "budgets": "budget", "batch": "batch_size", "seq": "seq_len",
 }  # fmt: skip
-"""Other projects' (and older) names -> ours, which follow Hugging Face's config.json."""
+_PLAN_KEYS: Mapping[str, str] = {
+    "batch": "batch_size", "concurrency": "batch_size", "max_num_seqs": "batch_size", "max_concurrency": "batch_size",
+    "seq": "seq_len", "context": "seq_len", "max_model_len": "seq_len", "context_length": "seq_len",
+    "qps": "rate", "request_rate": "rate", "input_len": "isl", "output_len": "osl", "trace": "lengths",
+    "max_gpus": "gpus", "num_gpus": "gpus", "gpu_count": "gpus", "count": "gpus", "cache_dtype": "kv_cache_dtype",
+    "kv_dtype": "kv_cache_dtype", "quantization": "weight_dtype", "weights_dtype": "weight_dtype",
+    "tp": "tensor_parallel_size", "pp": "pipeline_parallel_size", "dp": "data_parallel_size",
+    "dcp": "decode_context_parallel_size", "ep": "enable_expert_parallel", "expert_parallel": "enable_expert_parallel",
+    "price": "prices", "overhead": "overheads", "set": "settings", "sla": "slo", "expected": "expect",
+}  # fmt: skip
+FOREIGN_KEYS: Mapping[str, tuple[Mapping[str, str], type]] = {
+    "model": (_MODEL_KEYS, ModelSpec),
+    "plan": (_PLAN_KEYS, PlanSpec),
+}
+"""Kind of file -> other projects' (and older) names -> ours."""
 
 _SUFFIXED = re.compile(r"\d{1,18}(?:\.\d{1,6})?[kKmMgGtT]", re.ASCII)
 _GROUPED = re.compile(r"\d{1,3}(?:[_,]\d{3})+", re.ASCII)
@@ -41,31 +56,25 @@ _FREE_TEXT = frozenset({"name", "full_name", "source", "note", "notes", "machine
 
 def foreign_keys(file: TextFile) -> Iterator[Hit]:
     """A key of another project, for which we have our own."""
-    known = known_keys(ModelSpec)
+    if file.kind not in FOREIGN_KEYS:
+        return
+    table, spec = FOREIGN_KEYS[file.kind]
+    known = known_keys(spec)
     for loc in file.document.key_marks:
         word = str(loc[-1])
-        ours = FOREIGN_KEYS.get(word)
-        if (
-            ours is None
-            or word in known
-            or file.kind != "model"
-            or _names_of_users(loc)
-            or ours in _at(file.raw, loc[:-1])
-        ):
+        ours = table.get(word)
+        if ours is None or word in known or _names_of_users(loc) or ours in file.document.at(loc[:-1]):
             continue
         fix = replaced(file.document, loc, ours, key=True, summary=f"rename to {ours}")
         yield Hit(loc=loc, key=True, message=f"{word!r} is {ours!r} here", help=f"write {ours}", fix=fix)
 
 
+_USERS_OWN = tuple((key,) for key in ("attention", "ffn", "weight_dtypes", "settings", "overheads", "prices"))
+
+
 def _names_of_users(loc: Loc) -> bool:
     """Whether the last part of `loc` is a name that the file's writer chose."""
-    return loc[:-1] in (("attention",), ("ffn",), ("weight_dtypes",))
-
-
-def _at(data: Any, loc: Loc) -> Any:
-    for part in loc:
-        data = data[part]
-    return data
+    return loc[:-1] in _USERS_OWN
 
 
 def written_integers(file: TextFile) -> Iterator[Hit]:
@@ -194,7 +203,8 @@ TEXT_RULES: tuple[Rule[TextFile], ...] = (
         name="foreign-key",
         summary="another project's key for something that has a name here",
         why="Keys follow Hugging Face's config.json (`num_key_value_heads`, `head_dim`, `sliding_window`), so"
-        " that a spec can be held beside its config. `--fix` renames it.",
+        " that a spec can be held beside its config; those of a plan follow the flags of `kvcalc plan`. `--fix`"
+        " renames it.",
         fixable=True,
         check=foreign_keys,
     ),

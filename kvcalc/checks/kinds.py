@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kvcalc.checks.fields import key_order
+from kvcalc.checks.hygiene import FOREIGN_KEYS
 from kvcalc.checks.rule import Rule
 from kvcalc.checks.sources import unreadable_units
-from kvcalc.checks.subject import HardwareFile, ModelFile, World
-from kvcalc.checks.table import HARDWARE_RULES, MODEL_RULES
+from kvcalc.checks.subject import HardwareFile, ModelFile, PlannedFile, World
+from kvcalc.checks.table import HARDWARE_RULES, MODEL_RULES, PLAN_RULES
+from kvcalc.plan import planfile
+from kvcalc.plan.planfile import PlanSpec
 from kvcalc.problems import KvcalcError, Problem
 from kvcalc.spec import hardware
 from kvcalc.spec.hardware import HardwareSpec
@@ -24,10 +27,12 @@ class FileKind:
     """One kind of file: how it is recognised, validated, and which rules it meets."""
 
     name: str
-    strong: frozenset[str]
-    """A file of this kind has at least one of these top-level keys ..."""
+    strong: tuple[frozenset[str], ...]
+    """A file of this kind has at least one top-level key of each of these ..."""
     marks: frozenset[str]
-    """... and at least two of these or those."""
+    """... and at least two of these or those ..."""
+    share: float = 0.0
+    """... which are at least this part of all its keys: where the words are common, strangers have them as well."""
     schema: str
     """File name of its JSON Schema, for editors."""
     spec: type[Any]
@@ -71,6 +76,10 @@ def _hardware_faults(spec: HardwareSpec) -> Iterator[_Fault]:
         yield "KV307" if loc in unreadable else "KV101", loc, message, hint
 
 
+def _plan_faults(spec: PlanSpec) -> Iterator[_Fault]:
+    yield from (("KV101", *fault) for fault in planfile.contradictions(spec))
+
+
 def _model_names(file: ModelFile) -> tuple[tuple[Loc, str], ...]:
     spec = file.spec
     return (
@@ -88,7 +97,7 @@ def _hardware_names(file: HardwareFile) -> tuple[tuple[Loc, str], ...]:
 KINDS: tuple[FileKind, ...] = (
     FileKind(
         name="model",
-        strong=frozenset({"attention", "layers"}),
+        strong=(frozenset({"attention", "layers"}),),
         marks=frozenset(
             {"expect", "sources", "hub_id", "hidden_size", "vocab_size", "model_type", "max_position_embeddings", "ffn",
              "budget"}
@@ -102,7 +111,7 @@ KINDS: tuple[FileKind, ...] = (
     ),
     FileKind(
         name="hardware",
-        strong=frozenset({"memory", "peak"}),
+        strong=(frozenset({"memory", "peak"}),),
         marks=frozenset(
             {"full_name", "architecture", "vendor", "sram", "l2", "host_dram", "scale_up", "host_link", "tdp",
              "compute_capability"}
@@ -113,6 +122,18 @@ KINDS: tuple[FileKind, ...] = (
         subject=HardwareFile,
         rules=HARDWARE_RULES,
         names=_hardware_names,
+    ),
+    FileKind(
+        name="plan",
+        strong=(frozenset({"model"}), frozenset({"gpu"})),
+        marks=frozenset((*key_order(PlanSpec), *FOREIGN_KEYS["plan"][0])),
+        share=0.6,
+        schema="plan.schema.json",
+        spec=PlanSpec,
+        contradictions=_plan_faults,
+        subject=PlannedFile,
+        rules=PLAN_RULES,
+        names=lambda file: (),
     ),
 )  # fmt: skip
 
@@ -132,6 +153,13 @@ def sniff(content: bytes) -> FileKind | None:
 
 
 def _best(keys: set[str]) -> FileKind | None:
-    scores: Mapping[str, int] = {kind.name: len(keys & (kind.strong | kind.marks)) for kind in KINDS}
-    fitting = [kind for kind in KINDS if keys & kind.strong and scores[kind.name] >= 2]
-    return max(fitting, key=lambda kind: scores[kind.name], default=None)
+    scores = {kind.name: _score(kind, keys) for kind in KINDS}
+    best = max(KINDS, key=lambda kind: scores[kind.name])
+    return best if scores[best.name] else None
+
+
+def _score(kind: FileKind, keys: set[str]) -> int:
+    """How many keys speak for a kind; 0 where it is not this one."""
+    known = len(keys & kind.marks.union(*kind.strong))
+    fits = known >= 2 and known >= kind.share * len(keys) and all(keys & some for some in kind.strong)
+    return known if fits else 0

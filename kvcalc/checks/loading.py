@@ -36,8 +36,8 @@ RULES: tuple[Rule[Any], ...] = (
         name="not-a-spec",
         summary="neither a model spec, a hardware spec nor a plan",
         why="Kinds of file are told apart by their top-level keys: a model spec has `attention` and `layers`,"
-        " a hardware spec `memory` and `peak`. In folders, other YAML files are passed over; a file that "
-        "was named is reported, unless `--skip-unknown` is given.",
+        " a hardware spec `memory` and `peak`, a plan `model` and `gpu`. In folders, other YAML files are passed"
+        " over; a file that was named is reported, unless `--skip-unknown` is given.",
         suppressible=False,
     ),
     Rule(
@@ -73,7 +73,8 @@ RULES: tuple[Rule[Any], ...] = (
         name="wrong-type",
         summary="a value of the wrong type",
         why='Types are strict: `"8"` is text, `8.0` is no integer, and `32K` is 32,768 to some and 32,000 to '
-        "others, so integers are written out.",
+        "others, so the integers of a spec are written out. Plan files write quantities as the command line does: "
+        "`32K`, `50ms`.",
     ),
     Rule(
         code="KV013",

@@ -18,6 +18,9 @@ def replaced(document: Document, loc: Loc, text: str, *, summary: str, key: bool
     place = token(document.text, mark) if mark else None
     if place is None or not _PLAIN.fullmatch(text):
         return None
+    value = None if key else document.at(loc)
+    if isinstance(value, str) and document.text[slice(*place)].strip("'\"") != value:
+        return None  # the first line of several
     return Fix(summary=summary, edits=(Edit(*place, text),))
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvcalc.layout import CacheLayout
+from kvcalc.problems import KvcalcError
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec
 from kvcalc.spec.yamlio import Document
+
+if TYPE_CHECKING:
+    from kvcalc.plan.planfile import PlanFile, PlanSpec
+    from kvcalc.plan.report import PlanReport
 
 
 @dataclass(kw_only=True)
@@ -82,3 +87,38 @@ class HardwareFile:
     document: Document
     spec: HardwareSpec
     world: World = field(default_factory=World)
+
+
+@dataclass(kw_only=True)
+class PlannedFile:
+    """A plan file that its schema has accepted."""
+
+    document: Document
+    spec: PlanSpec
+    world: World = field(default_factory=World)
+
+    @cached_property
+    def file(self) -> PlanFile:
+        """With the paths of what it names.
+
+        Raises:
+            KvcalcError: one leads out of the plan's project.
+        """
+        from kvcalc.plan.planfile import PlanFile, located
+
+        return PlanFile(spec=located(self.spec, self.document), document=self.document)
+
+    @cached_property
+    def answer(self) -> PlanReport | KvcalcError:
+        """The plan, made once for all rules, or why there can be none."""
+        from kvcalc.plan.planning import plan
+        from kvcalc.plan.resolving import resolve
+
+        try:
+            resolved = resolve(self.file.spec, self.file, alternatives=False)
+            report = plan(resolved.request, resolved.hardware)
+            if report.fits:
+                return report
+            return plan(replace(resolved.request, alternatives=True), resolved.hardware)
+        except KvcalcError as error:
+            return error

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvcalc.checks import budgets, drift, expectations, geometry, hygiene, loading, sources
+from kvcalc.checks import budgets, drift, expectations, geometry, hygiene, loading, plans, sources
 from kvcalc.checks.rule import Rule
-from kvcalc.checks.subject import HardwareFile, ModelFile, TextFile
+from kvcalc.checks.subject import HardwareFile, ModelFile, PlannedFile, TextFile
 from kvcalc.problems import did_you_mean, usage_error
 
 TEXT_RULES: tuple[Rule[TextFile], ...] = (*sources.TEXT_RULES, *hygiene.TEXT_RULES)
@@ -17,10 +17,11 @@ MODEL_RULES: tuple[Rule[ModelFile], ...] = (
     *hygiene.MODEL_RULES,
 )  # fmt: skip
 HARDWARE_RULES: tuple[Rule[HardwareFile], ...] = (*geometry.HARDWARE_RULES, *sources.HARDWARE_RULES)
+PLAN_RULES: tuple[Rule[PlannedFile], ...] = plans.RULES
 
 _ALL: tuple[Rule[Any], ...] = (
     *loading.RULES, *geometry.LOADER_RULES, *sources.LOADER_RULES, *TEXT_RULES, *MODEL_RULES, *HARDWARE_RULES,
-    *hygiene.RUN_RULES, *loading.ELSEWHERE,
+    *PLAN_RULES, *hygiene.RUN_RULES, *loading.ELSEWHERE,
 )  # fmt: skip
 RULES: Mapping[str, Rule[Any]] = {rule.code: rule for rule in sorted(_ALL, key=lambda rule: rule.code)}
 

@@ -37,13 +37,11 @@ def fit(
     spec = replace(spec, **free)
     if len(spec.gpu_names) > 1:
         raise usage_error("fit answers for one kind of GPU", help="give one --gpu")
-    resolved = resolve(
-        replace(spec, gpus=1 if spec.gpus is None else spec.gpus), found.document if found and not given else None
-    )
-    demand = resolved.request.demand
-    report = fit_model(
-        resolved.request, resolved.hardware[0], resolved.gpus, demand.batch_size or 1, demand.lengths.longest
-    )
+    resolved = resolve(replace(spec, gpus=1 if spec.gpus is None else spec.gpus), found)
+    warn(*resolved.remarks)
+    request = resolved.request
+    demand = request.demand
+    report = fit_model(request, resolved.hardware[0], request.max_gpus, demand.batch_size or 1, demand.lengths.longest)
     if quiet:
         sys.stdout.write(f"{report.lines[0].max_batch_size if report.lines else 0}\n")
     else:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kvcalc.cli.common import Output, OutputOption, emit, warn
 from kvcalc.cli.plan_options import OPTIONS, FileOption, Given, asked, takes
+
+if TYPE_CHECKING:
+    from kvcalc.plan.planfile import PlanFile, PlanSpec
+    from kvcalc.plan.report import PlanReport
 
 
 @takes(OPTIONS)
@@ -27,14 +31,28 @@ def plan(
     from kvcalc.render.plan import plan_document
 
     spec, found = asked(given, file)
-    resolved = resolve(spec, found.document if found and not given else None, alternatives=not quiet)
+    resolved = resolve(spec, found)
     report = make_plan(resolved.request, resolved.hardware)
-    warn(*report.warnings)
+    warn(*resolved.remarks, *report.warnings)
     if quiet:
         best = report.plans[report.best].gpus
         if best is not None:
             sys.stdout.write(f"{best}\n")
     else:
         emit("plan", report, plan_document, output)
-    if not report.fits:
+    if not _as_asked(spec, found, report, quiet):
         raise typer.Exit(1)
+
+
+def _as_asked(spec: PlanSpec, file: PlanFile | None, report: PlanReport, quiet: bool) -> bool:
+    """Whether the answer is the one asked for; if not, why not on standard error, where the report has not said it."""
+    from kvcalc.plan.verdict import verdicts
+    from kvcalc.problems import Problem
+    from kvcalc.render.problems import print_problems
+
+    unmet = list(verdicts(spec, report))
+    if file is not None:
+        print_problems([file.problem(v.code, v.loc, v.message, help=v.help) for v in unmet])
+    elif quiet:
+        print_problems([Problem(code=v.code, message=v.message, help=v.help) for v in unmet])
+    return not unmet

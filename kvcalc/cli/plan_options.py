@@ -152,7 +152,7 @@ REPLACES: Mapping[str, tuple[str, ...]] = {
 
 
 def asked(given: Given, file: str | None) -> tuple[PlanSpec, PlanFile | None]:
-    """(the plan that flags describe, or a plan file with what flags change of it, the plan file).
+    """(the plan that flags describe, or that of a file with what flags change of it; where it stands).
 
     What a flag has changed is no longer what the file expects, so `expect` goes then.
 
@@ -173,7 +173,8 @@ def asked(given: Given, file: str | None) -> tuple[PlanSpec, PlanFile | None]:
         return found.spec, found
     fields = _fields(given, found.spec)
     dropped: dict[str, Any] = {key: None for name in given for key in REPLACES.get(name, ()) if key not in fields}
-    return replace(found.spec, expect=None, **dropped, **fields), found
+    spec = replace(found.spec, expect=None, **dropped, **fields)
+    return spec, replace(found, spec=spec, changed=frozenset((*dropped, *fields)))
 
 
 def _fields(given: Given, spec: PlanSpec | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from annotated_types import MaxLen, MinLen
 
 from kvcalc.fields import STRICT, Name, Size, Written
 from kvcalc.problems import KvcalcError, Problem, usage_error
-from kvcalc.spec.yamlio import Document, Loc, load_yaml, read_bytes
+from kvcalc.spec.document import Document, Loc
 from kvcalc.units import (
     BYTE_RATE_UNITS,
     BYTE_UNITS,
@@ -27,7 +27,6 @@ from kvcalc.units import (
     parse_decimal,
     parse_duration_ns,
 )
-
 
 DESCRIBED = {**STRICT, "use_attribute_docstrings": True}
 """The text below each key is what an editor shows of it."""
@@ -84,7 +83,7 @@ class Expected:
 
     fits: bool = True
     gpus: Size | None = None
-    """The fewest GPUs, exactly."""
+    """Of the best layout, exactly: the fewest, unless another `objective` is set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +178,14 @@ class PlanFile:
 
     spec: PlanSpec
     document: Document
+    changed: frozenset[str] = frozenset()
+    """Keys that flags have set since: they stand nowhere in the file."""
+
+    def problem(self, code: str, loc: Loc, message: str, *, help: str | None = None) -> Problem:
+        """A Problem at `loc` of the file; without a place where a flag has set it."""
+        if loc and loc[0] in self.changed:
+            return Problem(code=code, message=message, help=help)
+        return self.document.problem(code, loc, message, help=help)
 
 
 ROOTS = (".git", "kvcalc.toml", "pyproject.toml")
@@ -191,6 +198,8 @@ def load_plan(path: str) -> PlanFile:
     Raises:
         KvcalcError: every Problem found, with line and column.
     """
+    from kvcalc.spec.yamlio import read_bytes
+
     return read_plan(*read_bytes(path))
 
 
@@ -201,6 +210,7 @@ def read_plan(name: str, content: bytes) -> PlanFile:
         KvcalcError: every Problem found, with line and column.
     """
     from kvcalc.spec.validate import validate
+    from kvcalc.spec.yamlio import load_yaml
 
     document = load_yaml(name, content)
     spec = validate(PlanSpec, document)
@@ -226,7 +236,7 @@ def located(spec: PlanSpec, document: Document) -> PlanSpec:
         if os.path.isabs(text) or text.startswith("~") or not _inside(folder, found):
             message = f"{text[:200]!r} lies outside the plan's project"
             hint = "files of a plan are relative to it and below its project's top folder; flags may name any file"
-            raise KvcalcError(document.problem("KV904", loc, message, help=hint))
+            raise Unresolved(loc, document.problem("KV904", loc, message, help=hint))
         return found
 
     changes: dict[str, Any] = {}
@@ -255,15 +265,18 @@ def _inside(folder: Path, path: str) -> bool:
     return Path(path).resolve().is_relative_to(root)
 
 
-def unplaced(error: KvcalcError, document: Document | None, loc: Loc) -> KvcalcError:
+class Unresolved(KvcalcError):
+    """Problems with what a key of a plan names or says."""
+
+    def __init__(self, loc: Loc, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.loc = loc
+
+
+def placed(error: KvcalcError, file: PlanFile | None, loc: Loc) -> Unresolved:
     """The same Problems; those that have no place stand at `loc` of the plan file."""
-    if document is None:
-        return error
-
-    def placed(problem: Problem) -> Problem:
-        if problem.path is not None:
-            return problem
-        there = document.problem(problem.code, loc, problem.message, help=problem.help)
-        return replace(there, severity=problem.severity)
-
-    return KvcalcError(*map(placed, error.problems))
+    if file is None:
+        return Unresolved(loc, *error.problems)
+    return Unresolved(
+        loc, *(p if p.path is not None else file.problem(p.code, loc, p.message, help=p.help) for p in error.problems)
+    )

@@ -11,20 +11,19 @@ from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.calibration import load_calibration
 from kvcalc.engines import find_engine
 from kvcalc.engines.sizing import parse_fraction, parse_settings
+from kvcalc.importers.find import find_model
 from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Pins, check_pins
 from kvcalc.plan.lengths import Lengths, Trace, load_trace
-from kvcalc.plan.planfile import BYTE_RATE, DURATION, PlanSpec, contradictions, unplaced
+from kvcalc.plan.planfile import BYTE_RATE, DURATION, PlanFile, PlanSpec, contradictions, placed
 from kvcalc.plan.planning import OBJECTIVES, Request
 from kvcalc.plan.search import MAX_GPUS
 from kvcalc.plan.times import NODE_LINK
 from kvcalc.problems import KvcalcError, usage_error
 from kvcalc.roofline import Calibration
-from kvcalc.spec.catalog import find_model
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.hardware_catalog import find_hardware
 from kvcalc.spec.model import ModelSpec
-from kvcalc.spec.yamlio import Document
 from kvcalc.units import parse_bytes, parse_count, parse_decimal
 from kvcalc.weights.ledger import weight_scheme
 
@@ -35,16 +34,13 @@ class Resolved:
 
     request: Request
     hardware: tuple[HardwareSpec, ...]
-
-    @property
-    def gpus(self) -> int:
-        """The most GPUs that may be used."""
-        return self.request.max_gpus
+    remarks: tuple[str, ...] = ()
+    """What the import of a config.json or GGUF file took on whose word."""
 
 
 def resolve(
     spec: PlanSpec,
-    document: Document | None = None,
+    file: PlanFile | None = None,
     *,
     model: ModelSpec | None = None,
     hardware: Sequence[HardwareSpec] = (),
@@ -53,7 +49,7 @@ def resolve(
     """The planner's request.
 
     Args:
-        document: of the plan file, so that errors have a place in it.
+        file: where the plan stands, so that errors have a place in it.
         model, hardware: in place of those that the plan names, already loaded.
         alternatives: whether the plan shall also say what would take fewer GPUs.
 
@@ -61,12 +57,11 @@ def resolve(
         KvcalcError: an unknown name, a quantity that cannot be read, or what no number of GPUs could give.
     """
     for loc, message, hint in contradictions(spec):
-        raise unplaced(usage_error(message, help=hint), document, loc)
-    at = _Places(document)
-    with at("gpu"):
-        gpus = tuple(hardware) or tuple(find_hardware(name) for name in spec.gpu_names)
+        raise placed(usage_error(message, help=hint), file, loc)
+    at = _Places(file)
+    gpus = tuple(hardware) or tuple(_gpus(spec, at))
     with at("model"):
-        found = model or find_model(spec.model)
+        found, remarks = (model, ()) if model else find_model(spec.model)
     with at("engine"):
         engine = find_engine(spec.engine)
     with at("settings"):
@@ -105,21 +100,27 @@ def resolve(
     )
     with at(_pinned_key(spec)):
         check_pins(request.job().rules, pins)
-    return Resolved(request=request, hardware=gpus)
+    return Resolved(request=request, hardware=gpus, remarks=remarks)
 
 
 class _Places:
     """`with at(key):` gives Problems without a place that of a key of the plan file."""
 
-    def __init__(self, document: Document | None) -> None:
-        self._document = document
+    def __init__(self, file: PlanFile | None) -> None:
+        self._file = file
 
     @contextmanager
-    def __call__(self, *loc: str) -> Iterator[None]:
+    def __call__(self, *loc: str | int) -> Iterator[None]:
         try:
             yield
         except KvcalcError as error:
-            raise unplaced(error, self._document, loc) from None
+            raise placed(error, self._file, loc) from None
+
+
+def _gpus(spec: PlanSpec, at: _Places) -> Iterator[HardwareSpec]:
+    for index, name in enumerate(spec.gpu_names):
+        with at(*(("gpu",) if isinstance(spec.gpu, str) else ("gpu", index))):
+            yield find_hardware(name)
 
 
 def _written(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from kvcalc.problems import Problem, Severity
 from kvcalc.render.document import safe
@@ -23,7 +24,7 @@ def render_problem(problem: Problem) -> str:
     return "\n".join(safe(line) for line in lines)
 
 
-def print_problems(problems: tuple[Problem, ...]) -> None:
+def print_problems(problems: Iterable[Problem]) -> None:
     """To standard error."""
     for problem in problems:
         print(render_problem(problem), file=sys.stderr)

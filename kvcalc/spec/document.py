@@ -35,6 +35,13 @@ class Document:
     marks: Mapping[Loc, Mark]
     key_marks: Mapping[Loc, Mark]
 
+    def at(self, loc: Loc) -> Any:
+        """The value that `loc` leads to."""
+        found = self.data
+        for part in loc:
+            found = found[part]
+        return found
+
     def problem(self, code: str, loc: Loc, message: str, *, help: str | None = None, key: bool = False) -> Problem:
         """A Problem at the node (or at its key), or at the nearest parent that stands in the file."""
         table = self.key_marks if key else self.marks

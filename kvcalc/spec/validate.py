@@ -61,7 +61,7 @@ def validate(cls: type[T], document: Document) -> T:
     except ValidationError as error:
         details = [dict(detail) for detail in error.errors(include_url=False)]
         faults = [detail for detail in details if not _echo(document, detail)] or details
-        problems = [_problem(document, detail, cls) for detail in faults[:MAX_FAULTS]]
+        problems = [_problem(document, detail, cls) for detail in _merged(document, faults)[:MAX_FAULTS]]
     unique = {(p.line, p.column, p.code, p.message): p for p in problems}
     raise KvcalcError(*sorted(unique.values(), key=lambda p: (p.line or 0, p.column or 0, p.code, p.message)))
 
@@ -77,10 +77,34 @@ def _echo(document: Document, detail: Mapping[str, Any]) -> bool:
     return detail["type"] == "string_type" and isinstance(detail["input"], list) and bool(branch)
 
 
+_WANTED = {
+    "int_type": "an integer", "int_from_float": "an integer", "string_type": "a string", "bool_type": "true or false",
+    "tuple_type": "a list", "dict_type": "a mapping", "dataclass_type": "a mapping", "mapping_type": "a mapping",
+    "float_type": "a number",
+}  # fmt: skip
+"""Fault of a type -> what was expected."""
+
+
+def _merged(document: Document, faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One fault per value that is of none of several types: pydantic reports each branch of a union."""
+    found: list[dict[str, Any]] = []
+    first: dict[Loc, dict[str, Any]] = {}
+    for detail in faults:
+        wanted, (loc, _) = _WANTED.get(detail["type"]), _walk(document.data, detail["loc"])
+        if wanted is None:
+            found.append(detail)
+        elif loc not in first:
+            first[loc] = {**detail, "wanted": [wanted]}
+            found.append(first[loc])
+        elif wanted not in first[loc]["wanted"]:
+            first[loc]["wanted"].append(wanted)
+    return found
+
+
 def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Problem:
     kind, context = str(detail["type"]), detail.get("ctx") or {}
     loc, rest = _walk(document.data, detail["loc"])
-    value = _at(document.data, loc)
+    value = document.at(loc)
     last = str(loc[-1])[:60] if loc else ""
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return document.problem("KV010", loc, f"unknown key {last!r}", help=_near_key(cls, last), key=True)
@@ -106,15 +130,10 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
     }  # fmt: skip
     if kind in bounds:
         return document.problem("KV013", loc, f"{last}: must be {bounds[kind].format(**context)}, got {_shown(value)}")
-    wanted = {
-        "int_type": "an integer", "int_from_float": "an integer", "string_type": "a string",
-        "bool_type": "true or false",
-        "tuple_type": "a list", "dict_type": "a mapping", "dataclass_type": "a mapping", "mapping_type": "a mapping",
-        "float_type": "a number",
-    }  # fmt: skip
-    if kind in wanted:
-        hint = "write the number out: no suffix, no quotes" if wanted[kind] == "an integer" else None
-        return document.problem("KV012", loc, f"{last}: expected {wanted[kind]}, got {_shown(value)}", help=hint)
+    if "wanted" in detail:
+        wanted = " or ".join(detail["wanted"])
+        hint = "write the number out: no suffix, no quotes" if wanted == "an integer" else None
+        return document.problem("KV012", loc, f"{last}: expected {wanted}, got {_shown(value)}", help=hint)
     return document.problem("KV012", loc, f"{last}: {detail['msg']}")
 
 
@@ -130,12 +149,6 @@ def _walk(data: Any, loc: tuple[str | int, ...]) -> tuple[Loc, Loc]:
         else:
             rest.append(part)
     return tuple(found), tuple(rest)
-
-
-def _at(data: Any, loc: Loc) -> Any:
-    for part in loc:
-        data = data[part]
-    return data
 
 
 def _shown(value: Any) -> str:

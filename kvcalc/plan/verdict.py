@@ -1,0 +1,75 @@
+"""Whether the answer is the one that a plan file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvcalc.plan.planfile import Expected, PlanSpec
+from kvcalc.plan.report import GpuPlan, PlanReport
+from kvcalc.plan.search import MAX_GPUS
+from kvcalc.spec.document import Loc
+
+SPEED = ("tpot", "ttft", "rate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is not as asked. `code` is that of the rule in `kvcalc check`."""
+
+    code: str
+    loc: Loc
+    message: str
+    help: str | None = None
+
+
+def verdicts(spec: PlanSpec, report: PlanReport) -> Iterator[Verdict]:
+    """Nothing where the workload fits as asked, or does not as expected."""
+    expect = spec.expect or Expected()
+    best = report.plans[report.best]
+    if not report.fits:
+        if expect.fits:
+            yield _unmet(spec, report)
+        return
+    answer = f"{best.gpus:,} x {best.gpu} ({best.choices[0].label})"
+    if not expect.fits:
+        yield Verdict(code="KV508", loc=("expect", "fits"), message=f"{report.model} fits on {answer}; expected not to")
+    elif expect.gpus is not None and expect.gpus != best.gpus:
+        message = f"{report.model} takes {answer}, not the expected {expect.gpus:,}"
+        yield Verdict(code="KV508", loc=("expect", "gpus"), message=message)
+
+
+def _unmet(spec: PlanSpec, report: PlanReport) -> Verdict:
+    """No kind of GPU is enough: which bound is missed where memory suffices, or how many bytes are missing."""
+    slow = next((plan for plan in report.plans if plan.fewest_for_memory is not None), None)
+    plan = slow or report.plans[0]
+    others = "".join(f", nor on {other.gpu}" for other in report.plans if other is not plan)
+    where = f"up to {MAX_GPUS if spec.gpus is None else spec.gpus} x {plan.gpu}{others}"
+    if slow:
+        miss = next((short for short in plan.proof if short.breaks in SPEED), None)
+        bound = miss.breaks if miss else next(iter(_asked(spec)))
+        detail = f": {miss.detail} ({miss.gpus:,} x {plan.gpu}, {miss.label})" if miss else ""
+        return Verdict(
+            code="KV507", loc=("rate",) if bound == "rate" else ("slo", bound), help=_nearest(plan),
+            message=f"{report.model} is not fast enough on {where}{detail}",
+        )  # fmt: skip
+    last = plan.proof[0] if plan.proof else None
+    detail = last.detail if last else "no layout is one that engines take"
+    short = f" ({last.short_bytes:,} B short per GPU)" if last and last.short_bytes else ""
+    return Verdict(
+        code="KV506", loc=("gpus",) if spec.gpus is not None else ("gpu",), help=_nearest(plan),
+        message=f"{report.model} does not fit on {where}: {detail}{short}",
+    )  # fmt: skip
+
+
+def _asked(spec: PlanSpec) -> tuple[str, ...]:
+    """The bounds that the plan asks for."""
+    slo = spec.slo
+    asked = {"tpot": slo and slo.tpot, "ttft": slo and slo.ttft, "rate": spec.rate}
+    return tuple(bound for bound, given in asked.items() if given is not None)
+
+
+def _nearest(plan: GpuPlan) -> str | None:
+    """What would do, as far as the plan has looked."""
+    found = [f"{near.change}: {near.gpus:,} x {near.gpu}" for near in plan.alternatives if near.gpus is not None]
+    return "; ".join(found[:3]) or None
