@@ -54,6 +54,8 @@ PREFILL = Convention(latent=Latent.EXPANDED)
 
 _HEADS = {"grouped": Heads.GROUPED, "expanded": Heads.EXPANDED}
 _LATENT = {"absorbed": Latent.ABSORBED, "mla-absorbed": Latent.ABSORBED, "mla-expanded": Latent.EXPANDED}
+CONVENTIONS = (*_HEADS, *_LATENT)
+"""The words of a convention."""
 
 
 def parse_convention(text: str) -> Convention:
@@ -63,10 +65,9 @@ def parse_convention(text: str) -> Convention:
         KvcalcError: unknown word, or two words for one thing.
     """
     words = [part.strip().lower() for part in text.split(",")]
-    known = (*_HEADS, *_LATENT)
     for word in words:
-        if word not in known:
-            hint = did_you_mean(word, known) or f"words: {', '.join(known)}"
+        if word not in CONVENTIONS:
+            hint = did_you_mean(word, CONVENTIONS) or f"words: {', '.join(CONVENTIONS)}"
             raise usage_error(f"unknown kernel convention {word[:40]!r}", help=hint)
     heads = [_HEADS[word] for word in words if word in _HEADS]
     latent = [_LATENT[word] for word in words if word in _LATENT]

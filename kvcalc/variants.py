@@ -70,6 +70,9 @@ _WITH_FIGURE: Mapping[str, Callable[[str], tuple[Callable[[Attention], Attention
     "window": _window,
 }
 
+EXAMPLES = ("mha", "mqa", "gqa:8", "mla:512+64", "window:4096", "kv:fp8", "kv:int4-g32")
+"""One of each, as help and completion show them."""
+
 
 def parse_variant(text: str) -> Variant:
     """One variant, or several joined by `@`.
@@ -92,8 +95,6 @@ def parse_variant(text: str) -> Variant:
             near = did_you_mean(name, known)
             raise usage_error(
                 f"unknown variant {part[:60]!r}",
-                help=near
-                if near and name not in known
-                else "as in mha, mqa, gqa:8, mla:512+64, window:4096, kv:int4-g32",
+                help=near if near and name not in known else f"as in {', '.join(EXAMPLES)}",
             )
     return Variant(label=text.strip(), attention=tuple(changes), formats=formats)

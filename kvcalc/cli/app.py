@@ -100,7 +100,12 @@ class Commands(TyperGroup):
 def load(command: Command) -> TyperCommand:
     """A command with its options."""
     app = typer.Typer(add_completion=False, context_settings=dict(SETTINGS))
-    app.command(command.name, rich_help_panel=command.panel)(command.body())
+    body = command.body()
+    if "_KVCALC_COMPLETE" in os.environ:
+        from kvcalc.cli.completion import attach
+
+        attach(body)
+    app.command(command.name, rich_help_panel=command.panel)(body)
     return cast("TyperCommand", get_command(app))
 
 
