@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 from kvcalc.formats import IntLike, ceil_div
@@ -71,6 +72,7 @@ class WeightTraffic:
     """Of the matrix products with them."""
 
 
+@lru_cache(maxsize=4096)
 def distinct_share(chosen: int, experts: int, tokens: int) -> Fraction:
     """Expected share of the experts that `tokens` tokens meet: 1 - (1 - k/E)^T, to 2^-100.
 

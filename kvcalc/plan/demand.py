@@ -10,9 +10,8 @@ from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.times import Clock, Speed
 from kvcalc.problems import usage_error
 
-MAX_SEQUENCES = 2**40
-SETTLE = 200
-"""Steps after which a queue that still grows is called unbounded."""
+MANY = 2**30
+"""Sequences of one data rank: whoever falls behind even there never catches up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +25,32 @@ class Target:
     def asked(self) -> bool:
         return self.tpot_s is not None or self.ttft_s is not None
 
+    def excess(self, speed: Speed) -> tuple[float, str]:
+        """(how many times too slow, which bound): at most 1 where the target is reached."""
+        pairs = [("tpot", speed.tpot_s, self.tpot_s), ("ttft", speed.ttft_s or 0.0, self.ttft_s)]
+        return max(((took / asked, name) for name, took, asked in pairs if asked), default=(0.0, ""))
+
     def missed(self, speed: Speed) -> str | None:
         """Which bound is already too slow: tpot, ttft or None."""
-        if self.tpot_s is not None and speed.tpot_s > self.tpot_s:
-            return "tpot"
-        if self.ttft_s is not None and (speed.ttft_s or 0.0) > self.ttft_s:
-            return "ttft"
-        return None
+        excess, name = self.excess(speed)
+        return name if excess > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a layout has to do at once."""
+
+    batch_size: int
+    step_s: float | None = None
+    """Between two tokens of a sequence while other prompts are prefilled; None where no rate says how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overload:
+    """A rate that a layout cannot keep up with, however many sequences it holds."""
+
+    times: float
+    """What arrives over what it can serve at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +65,8 @@ class Demand:
     """Requests per second."""
     isl: int | None = None
     osl: int | None = None
+    decoded: int | None = None
+    """Tokens that a sequence holds on average while it is decoded, where a trace says so."""
 
     def __post_init__(self) -> None:
         if (self.batch_size is None) == (self.rate is None):
@@ -56,30 +76,45 @@ class Demand:
 
     @property
     def seq_len(self) -> int:
-        """The length that times are calculated at: the mean of what is held."""
-        return max(1, ceil(self.lengths.mean))
+        """The length that decode steps are timed at: a prompt and half its answer, or the mean of what is held."""
+        if self.decoded is not None:
+            return self.decoded
+        if self.isl is not None and self.osl is not None:
+            return self.isl + (self.osl + 1) // 2
+        return max(1, int(self.lengths.mean))
 
-    def sequences(self, layout: Layout, clock: Clock) -> int | None:
-        """Sequences at once under a layout; None where it cannot keep up with the rate."""
-        if self.batch_size is not None or self.rate is None:
-            return self.batch_size
+    def load(self, layout: Layout, clock: Clock) -> Load | Overload:
+        """Sequences at once under a layout, or by how much it cannot keep up with the rate."""
+        if self.batch_size is not None:
+            return Load(batch_size=self.batch_size)
         return self._little(layout, clock)
 
-    def _little(self, layout: Layout, clock: Clock) -> int | None:
-        """Little's law: sequences = rate x (TTFT + OSL x time per token), found from below.
+    def _little(self, layout: Layout, clock: Clock) -> Load | Overload:
+        """Little's law (1961): sequences = rate x (TTFT + (OSL - 1) x step), the fewest that satisfy it.
 
-        Each token's step also carries the prefills that start meanwhile: sequences / OSL per step.
+        Prefills keep a share r = rate x (time per prompt) / data ranks of every GPU busy, so step = TPOT / (1 - r).
+        A step grows less than its batch does, so once a batch is enough, every larger one is.
         """
-        osl, isl, rate = self.osl or 1, self.isl or 1, self.rate or 0.0
-        held = layout.data
-        for _ in range(SETTLE):
-            speed = clock.speed(layout, held, self.seq_len, isl)
-            ttft = speed.ttft_s or 0.0
-            step = speed.tpot_s + held / osl * ttft / layout.data
-            wanted = rate * (ttft + osl * step)
-            if wanted > MAX_SEQUENCES:
-                return None
-            if wanted <= held:
-                return held
-            held = max(held + 1, ceil(wanted))
-        return None
+        osl, isl, rate, data = self.osl or 1, self.isl or 1, self.rate or 0.0, layout.data
+        busy = rate * clock.prefill_busy_s(layout, isl) / data
+        if busy >= 1:
+            return Overload(times=busy)
+        ttft = clock.prefill_s(layout, isl)
+
+        def wanted(each: int) -> tuple[float, float]:
+            """(sequences, step) where each data rank holds `each` sequences."""
+            step = clock.speed(layout, each * data, self.seq_len).tpot_s / (1 - busy)
+            return rate * (ttft + (osl - 1) * step), step
+
+        excess = wanted(MANY)[0] / (MANY * data)
+        if excess > 1:
+            return Overload(times=excess)
+        most = 1
+        while wanted(most)[0] > most * data:
+            most *= 2
+        least = most // 2
+        while most - least > 1:
+            middle = (least + most) // 2
+            least, most = (middle, most) if wanted(middle)[0] > middle * data else (least, middle)
+        sequences, step = wanted(most)
+        return Load(batch_size=max(data, ceil(sequences)), step_s=step)

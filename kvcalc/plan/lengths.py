@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,25 +19,19 @@ MAX_BYTES = 2**28
 BUCKETS = 128
 """Distinct lengths that are allocated; others are rounded up to the next."""
 
-INPUT_COLUMNS = (
-    "isl",
-    "input_tokens",
-    "input_length",
-    "prompt_tokens",
-    "prompt_len",
-    "contexttokens",
-    "num_prefill_tokens",
-)
-OUTPUT_COLUMNS = (
-    "osl",
-    "output_tokens",
-    "output_length",
-    "completion_tokens",
-    "output_len",
-    "generatedtokens",
-    "num_decode_tokens",
-)
-TOTAL_COLUMNS = ("seq_len", "tokens", "total_tokens", "length", "len")
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "isl": (
+        "isl", "inputtokens", "inputlength", "inputlen", "prompttokens", "promptlength", "promptlen",
+        "contexttokens", "requesttokens", "numprefilltokens",
+    ),
+    "osl": (
+        "osl", "outputtokens", "outputlength", "outputlen", "completiontokens", "completionlength",
+        "generatedtokens", "responsetokens", "numdecodetokens",
+    ),
+    "total": ("seqlen", "tokens", "totaltokens", "length", "len"),
+}  # fmt: skip
+"""Headings, without case, spaces, `_` and `-`: ours, Azure's (ContextTokens), BurstGPT's (Request tokens), Mooncake's
+(input_length), Vidur's (num_prefill_tokens)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +45,38 @@ class Lengths:
         """All of one length."""
         return cls(((tokens, 1),))
 
+    @classmethod
+    def counted(cls, counts: Mapping[int, int]) -> Lengths:
+        return cls(tuple(sorted(counts.items())))
+
     @property
     def longest(self) -> int:
         return self.mix[-1][0]
 
     @property
+    def count(self) -> int:
+        return sum(count for _, count in self.mix)
+
+    @property
     def mean(self) -> Fraction:
-        return Fraction(sum(length * count for length, count in self.mix), sum(count for _, count in self.mix))
+        return Fraction(sum(length * count for length, count in self.mix), self.count)
+
+    def percentile(self, percent: Fraction) -> int:
+        """The shortest length that `percent` of the sequences do not exceed (nearest rank)."""
+        wanted, seen = percent * self.count / 100, 0
+        for length, count in self.mix:
+            seen += count
+            if seen >= wanted:
+                return length
+        return self.longest
+
+    def rounded_up(self, most: int = BUCKETS) -> Lengths:
+        """At most `most` lengths: what is summed over them is never less than before."""
+        step = max(1, -(-self.longest // most))
+        counts: Counter[int] = Counter()
+        for length, count in self.mix:
+            counts[min(self.longest, -(-length // step) * step)] += count
+        return Lengths.counted(counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,93 +84,196 @@ class Trace:
     """Requests of a real service."""
 
     path: str
-    requests: int
     totals: Lengths
-    """Prompt and answer together: what a sequence holds at its end."""
-    mean_isl: Fraction
-    mean_osl: Fraction | None
+    """Prompt and answer together, of each request: what a sequence holds at its end."""
+    held: Lengths
+    """The same, of the sequences that are served at one time: a request counts once per token of its answer, as it
+    stays that long. Where the file gives totals alone: as `totals`."""
+    prompts: Lengths | None
     """None where the file gives totals alone."""
+    mean_osl: Fraction | None
+    mean_decoded: Fraction
+    """Tokens that a sequence holds on average while it is decoded: its prompt and half its answer."""
 
-    def percentile(self, percent: Fraction) -> int:
-        """The shortest length that `percent` of the requests do not exceed (nearest rank)."""
-        wanted, seen = percent * self.requests / 100, 0
-        for length, count in self.totals.mix:
-            seen += count
-            if seen >= wanted:
-                return length
-        return self.totals.longest
+    @property
+    def requests(self) -> int:
+        return self.totals.count
 
     @property
     def bucketed(self) -> Lengths:
-        """At most BUCKETS lengths, rounded up: what is summed is never less than the trace."""
-        step = max(1, -(-self.totals.longest // BUCKETS))
-        counts: Counter[int] = Counter()
-        for length, count in self.totals.mix:
-            counts[min(self.totals.longest, -(-length // step) * step)] += count
-        return Lengths(tuple(sorted(counts.items())))
+        """What is held at one time, of few enough lengths to allocate each."""
+        return self.held.rounded_up()
+
+    @property
+    def isl(self) -> int | None:
+        """Mean prompt, in whole tokens."""
+        return None if self.prompts is None else max(1, int(self.prompts.mean))
+
+    @property
+    def osl(self) -> int | None:
+        """Mean answer, in whole tokens."""
+        return None if self.mean_osl is None else max(1, int(self.mean_osl))
 
 
 def load_trace(path: str) -> Trace:
-    """A CSV with a heading: input and output tokens per request, or their sum.
+    """Input and output tokens per request, or their sum: a CSV with a heading, or a JSON object on each line.
 
     Raises:
-        KvcalcError: not readable, no such columns, or a value that is no number of tokens, with its line.
+        KvcalcError: not readable, no such columns, or a value that is no number of tokens, with line and column.
     """
     try:
         content = Path(path).read_bytes() if Path(path).stat().st_size <= MAX_BYTES else None
     except (OSError, ValueError) as error:
-        raise _fault(path, None, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise _fault(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if content is None:
-        raise _fault(path, None, f"larger than {MAX_BYTES:,} bytes")
+        raise _fault(path, f"larger than {MAX_BYTES:,} bytes")
     try:
-        rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        return _read(path, rows)
-    except UnicodeDecodeError:
-        raise _fault(path, 1, "not UTF-8") from None
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _fault(path, "not UTF-8", line=1 + content[: error.start].count(b"\n")) from None
+    if text.lstrip()[:1] == "{":
+        return _trace(path, _from_json(path, text))
+    try:
+        return _trace(path, _from_csv(path, text))
     except csv.Error as error:
-        raise _fault(path, None, f"no CSV: {error}") from None
+        raise _fault(path, f"no CSV: {error}") from None
 
 
-def _read(path: str, rows: Iterable[list[str]]) -> Trace:
-    lines = iter(rows)
-    heads = [name.strip().lower() for name in next(lines, [])]
-    find = {
-        what: next((heads.index(name) for name in names if name in heads), None)
-        for what, names in (("isl", INPUT_COLUMNS), ("osl", OUTPUT_COLUMNS), ("total", TOTAL_COLUMNS))
-    }
-    isl, osl, total = find["isl"], find["osl"], find["total"]
-    if (isl is None or osl is None) and total is None:
-        hint = "columns: isl and osl (or ContextTokens and GeneratedTokens), or seq_len"
-        raise _fault(path, 1, "no columns of tokens in the heading", hint)
-    counts: Counter[int] = Counter()
-    sums = [0, 0]
-    for number, row in enumerate(lines, start=2):
-        if not row:
+Request = tuple[int | None, int | None, int]
+"""(prompt, answer, both together)"""
+
+
+def _trace(path: str, requests: Iterable[Request]) -> Trace:
+    totals: Counter[int] = Counter()
+    held: Counter[int] = Counter()
+    prompts: Counter[int] = Counter()
+    answers = decoded = steps = 0
+    for prompt, answer, total in requests:
+        totals[max(1, total)] += 1
+        if prompt is None or answer is None:
             continue
-        if isl is not None and osl is not None:
-            pair = [_tokens(path, number, row, column) for column in (isl, osl)]
-            sums = [so_far + more for so_far, more in zip(sums, pair, strict=True)]
-            counts[max(1, sum(pair))] += 1
-        else:
-            counts[max(1, _tokens(path, number, row, total or 0))] += 1
-    requests = sum(counts.values())
-    if not requests:
-        raise _fault(path, 1, "no requests below the heading")
-    both = isl is not None and osl is not None
-    totals = Lengths(tuple(sorted(counts.items())))
+        prompts[prompt] += 1
+        answers += answer
+        stays = max(1, answer)
+        steps += stays
+        held[max(1, total)] += stays
+        decoded += stays * prompt + stays * (stays + 1) // 2
+    if not totals:
+        raise _fault(path, "no requests below the heading", line=1)
+    every = Lengths.counted(totals)
     return Trace(
-        path=path, requests=requests, totals=totals,
-        mean_isl=Fraction(sums[0], requests) if both else totals.mean,
-        mean_osl=Fraction(sums[1], requests) if both else None,
-    )  # fmt: skip
+        path=path,
+        totals=every,
+        held=Lengths.counted(held) if held else every,
+        prompts=Lengths.counted(prompts) if held else None,
+        mean_osl=Fraction(answers, every.count) if held else None,
+        mean_decoded=Fraction(decoded, steps) if held else every.mean,
+    )
 
 
-def _tokens(path: str, line: int, row: list[str], column: int) -> int:
-    text = row[column].strip() if column < len(row) else ""
-    if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_COUNT:
-        return int(text)
-    raise _fault(path, line, f"{text[:40]!r} is no number of tokens", "write whole numbers, as in 1536")
+def _columns(path: str, heads: Iterable[str]) -> dict[str, str]:
+    """Which of the headings hold the tokens: isl and osl, or total."""
+    seen = {"".join(c for c in head.lower() if c not in " _-"): head for head in heads}
+    found = {what: seen[name] for what, names in NAMES.items() for name in reversed(names) if name in seen}
+    if "isl" in found and "osl" in found:
+        return {"isl": found["isl"], "osl": found["osl"]}
+    if "total" in found:
+        return {"total": found["total"]}
+    shown = ", ".join(head[:30] for head in list(seen.values())[:8] if head) or "none"
+    hint = f"columns: isl and osl (or ContextTokens and GeneratedTokens), or seq_len; found: {shown}"
+    raise _fault(path, "no columns of tokens", hint, line=1)
 
 
-def _fault(path: str, line: int | None, message: str, hint: str | None = None) -> KvcalcError:
-    return KvcalcError(Problem(code="KV904", message=f"trace: {message}"[:300], path=path, line=line, help=hint))
+def _request(tokens: Mapping[str, int]) -> Request:
+    if "total" in tokens:
+        return None, None, tokens["total"]
+    return tokens["isl"], tokens["osl"], tokens["isl"] + tokens["osl"]
+
+
+class _Lines:
+    """The lines of a text; `last` is the one that was read last."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self.last = ""
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        self.last = next(self._lines)
+        return self.last
+
+
+def _from_csv(path: str, text: str) -> Iterator[Request]:
+    lines = _Lines(text)
+    rows = csv.reader(lines, strict=True)
+    heads = [head.strip() for head in next(rows, [])]
+    places = {what: heads.index(head) for what, head in _columns(path, heads).items()}
+    for row in rows:
+        if row:
+            tokens: dict[str, int] = {}
+            for what, place in places.items():
+                read = _tokens(row[place] if place < len(row) else "")
+                if read is None:
+                    said = (
+                        f"{row[place].strip()[:40]!r} is no number of tokens" if place < len(row) else "a value lacks"
+                    )
+                    raise _fault(path, said, _AS, line=rows.line_num, column=_column(lines.last, place))
+                tokens[what] = read
+            yield _request(tokens)
+
+
+def _from_json(path: str, text: str) -> Iterator[Request]:
+    names: dict[str, str] | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _fault(path, "no JSON object", line=number, column=getattr(error, "colno", None)) from None
+        if not isinstance(row, dict):
+            raise _fault(path, "no JSON object", line=number, column=1)
+        names = names or _columns(path, map(str, row))
+        tokens: dict[str, int] = {}
+        for what, name in names.items():
+            value = row.get(name)
+            read = _tokens(str(value)) if isinstance(value, int) and not isinstance(value, bool) else None
+            if read is None:
+                column = line.find(json.dumps(name)) + 1
+                said = f"{name}: {str(value)[:40]!r} is no number of tokens" if name in row else f"{name} lacks"
+                raise _fault(path, said, _AS, line=number, column=max(1, column))
+            tokens[what] = read
+        yield _request(tokens)
+
+
+_AS = "write whole numbers, as in 1536"
+
+
+def _tokens(text: str) -> int | None:
+    """A whole number, or one that a table tool wrote as `1536.0`."""
+    digits = text.strip().removesuffix(".0")
+    if digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) <= MAX_COUNT:
+        return int(digits)
+    return None
+
+
+def _column(raw: str, field: int) -> int:
+    """Where a field of a line begins, counted from 1; quoted commas are not borders."""
+    quoted, seen = False, 0
+    for place, letter in enumerate(raw, start=1):
+        if seen == field:
+            return place
+        if letter == '"':
+            quoted = not quoted
+        elif letter == "," and not quoted:
+            seen += 1
+    return max(1, len(raw.rstrip("\r\n")))
+
+
+def _fault(
+    path: str, message: str, hint: str | None = None, *, line: int | None = None, column: int | None = None
+) -> KvcalcError:
+    text = f"trace: {message}"[:300]
+    return KvcalcError(Problem(code="KV904", message=text, path=path, line=line, column=column, help=hint))

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-from kvcalc.cache_dtypes import BF16, FormatChoice, parse_kv_cache_dtype
+from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.engines.base import Engine
+from kvcalc.footprint import sequence_bytes
 from kvcalc.formats import ceil_div
+from kvcalc.plan.alternatives import alternatives
 from kvcalc.plan.demand import Demand, Target
+from kvcalc.plan.frontier import frontier, largest_batch, pareto
 from kvcalc.plan.layouts import FREE, Pins, check_pins
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.lengths import Lengths, Trace
-from kvcalc.plan.report import Alternative, AtLength, Choice, GpuPlan, PlanReport, Waste
-from kvcalc.plan.search import MAX_GPUS, Progress, Search, counts, node_size
+from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point, Waste
+from kvcalc.plan.search import MAX_GPUS, Progress, Search, counts, node_size, usual
 from kvcalc.plan.times import NODE_LINK, Clock, Network
-from kvcalc.problems import KvcalcError, usage_error
+from kvcalc.problems import usage_error
 from kvcalc.roofline import Calibration
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec
@@ -28,13 +31,15 @@ Objective = Literal["gpus", "tpot", "throughput", "cost"]
 OBJECTIVES: Mapping[str, Callable[[Choice], Any]] = {
     "gpus": lambda c: (c.gpus, c.speed.tpot_s, c.layout.simplicity),
     "tpot": lambda c: (c.speed.tpot_s, c.gpus, c.layout.simplicity),
-    "throughput": lambda c: (-c.tokens_per_s_per_gpu, c.gpus, c.layout.simplicity),
+    "throughput": lambda c: (-c.tokens_per_s_per_gpu, c.gpus, c.speed.tpot_s, c.layout.simplicity),
     "cost": lambda c: (c.cost_per_hour or 0.0, c.speed.tpot_s, c.layout.simplicity),
 }
 SHOWN = 8
 EXPLORED = 4
-"""Other objectives than the fewest GPUs look at up to this many times the fewest."""
-NEAR = ("fp8", "bf16")
+"""Beyond the fewest, up to this many times as many GPUs are looked at (at least a node)."""
+PROVEN = 8
+"""Smaller numbers of GPUs that the proof shows, the nearest first."""
+SLOW = ("tpot", "ttft")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,8 @@ class Request:
     calibration: Calibration | None = None
     trace: Trace | None = None
     alternatives: bool = True
+    frontier: bool = False
+    """Whether to look at all batch sizes too: tokens per user against tokens per GPU."""
 
     def job(self) -> Job:
         return Job(
@@ -136,18 +143,17 @@ def _warnings(request: Request) -> Iterator[str]:
 
 def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progress | None) -> GpuPlan:
     search = request.search(job, hardware)
-    found, shortages = search.fewest(request.max_gpus, progress)
-    fewest = found[0].gpus if found else None
-    memory = fewest
-    if found and any(s.breaks in ("tpot", "ttft") for s in shortages):
-        memory = next((s.gpus for s in shortages if s.breaks in ("tpot", "ttft")), fewest)
-    elif not found:
-        memory = next((s.gpus for s in shortages if s.breaks in ("tpot", "ttft")), None)
-    explored = found
-    if fewest is not None and request.objective != "gpus":
+    found = search.fewest(request.max_gpus, progress)
+    fewest, shortages = found.gpus, found.shortages
+    explored: list[Choice] = []
+    most = None
+    if fewest is not None:
         most = min(request.max_gpus, max(search.node, fewest * EXPLORED))
-        explored = search.explored(n for n in counts(search.node, most) if n >= fewest)
-    ranked = sorted(explored, key=OBJECTIVES[request.objective])
+        beyond = (n for n in counts(search.node, most, fewest + 1))
+        explored = [*found.choices, *search.explored(beyond, progress)]
+    # Fewest GPUs are cheapest, too: only speed is sought among more of them.
+    asked = found.choices if request.objective in ("gpus", "cost") else explored
+    ranked = sorted(asked, key=OBJECTIVES[request.objective])
     first = ranked[0] if ranked else None
     lengths = request.demand.lengths
     return GpuPlan(
@@ -159,17 +165,46 @@ def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progr
         fits=first is not None,
         gpus=first.gpus if first else None,
         nodes=first.nodes if first else None,
-        fewest_for_memory=memory,
-        binds=shortages[-1].breaks if shortages else "memory",
+        fewest_for_memory=next((s.gpus for s in shortages if s.breaks in SLOW), fewest),
+        usual=_usual(search, first, explored, request.objective) if first else None,
+        nearest=found.nearest,
+        binds=shortages[-1].breaks if shortages else "",
         choices=tuple(ranked[:SHOWN]),
         searched=sum(s.layouts for s in shortages) + len(explored),
-        proof=tuple(reversed(shortages[-8:])),
+        explored_gpus=most,
+        proof=tuple(reversed(shortages[-PROVEN:])),
         waste=_waste(job, first, search) if first else None,
         capacity=job.capacity(first.layout, hardware, lengths.longest) if first else None,
-        alternatives=tuple(_alternatives(request, search, fewest)) if request.alternatives else (),
-        lengths=tuple(_at_lengths(request, search)),
+        alternatives=tuple(alternatives(request, search, found)) if request.alternatives else (),
+        lengths=tuple(_at_lengths(request, search, first)),
+        fastest=_fastest(explored),
         pareto=pareto(explored),
+        frontier=_frontier(request, search, most),
     )
+
+
+def _usual(search: Search, first: Choice, explored: Sequence[Choice], objective: Objective) -> Choice | None:
+    """The next number of GPUs that people rent, where the first choice's is none."""
+    if usual(first.gpus, search.node):
+        return None
+    larger = [c for c in explored if c.gpus > first.gpus and usual(c.gpus, search.node)]
+    return min(larger, key=lambda c: (c.gpus, OBJECTIVES[objective](c)), default=None)
+
+
+def _fastest(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    """The choice with the lowest TPOT of each number of GPUs."""
+    best: dict[int, Choice] = {}
+    for choice in sorted(choices, key=OBJECTIVES["tpot"]):
+        best.setdefault(choice.gpus, choice)
+    return tuple(best[gpus] for gpus in sorted(best))
+
+
+def _frontier(request: Request, search: Search, most: int | None) -> tuple[Point, ...]:
+    """Over whole replicas: batches are not those asked for, so all numbers of GPUs that hold the weights count."""
+    if not request.frontier:
+        return ()
+    limit = min(request.max_gpus, most or search.node)
+    return frontier(search, (n for n in counts(search.node, limit) if usual(n, search.node)))
 
 
 def _waste(job: Job, choice: Choice, search: Search) -> Waste:
@@ -179,11 +214,8 @@ def _waste(job: Job, choice: Choice, search: Search) -> Waste:
     lengths = search.demand.lengths
     cache = choice.ledger.group_bytes("cache") * layout.gpus
     groups = job.spec.layout().groups
-    from kvcalc.footprint import sequence_bytes
-
-    whole = sum(n for _, n in lengths.mix)
     once = sum(n * sequence_bytes(groups, size, job.formats, job.encoder_len) for size, n in lengths.mix)
-    logical = ceil_div(choice.batch_size * once, whole)
+    logical = ceil_div(choice.batch_size * once, lengths.count)
     return Waste(
         weight_bytes=job.total_weights,
         replicated_weight_bytes=max(0, held_weights - job.total_weights),
@@ -192,70 +224,22 @@ def _waste(job: Job, choice: Choice, search: Search) -> Waste:
     )
 
 
-def _alternatives(request: Request, search: Search, fewest: int | None) -> Iterator[Alternative]:
-    """What would take fewer GPUs: other formats, half the length, other accelerators."""
-    from kvcalc.spec.hardware_catalog import list_hardware
-    from kvcalc.weights.ledger import weight_scheme
-
-    most = request.max_gpus if fewest is None else fewest
-    name, hardware = search.hardware.name, search.hardware
-
-    def ask(change: str, changed: Request, on: HardwareSpec, job: Job | None = None) -> Iterator[Alternative]:
-        try:
-            found = changed.search(job or changed.job(), on).without_target().fewest_for_memory(most)
-        except KvcalcError:
-            return
-        if found and (fewest is None or found[0] < fewest):
-            yield Alternative(change=change, gpu=on.name, gpus=found[0], label=found[1].label)
-
-    if request.target.asked:
-        yield from ask("without the speed asked for", request, hardware, search.job)
-    if fewest == 1:
-        return
-    if "fp8" not in request.formats.name:
-        yield from ask("fp8 cache", replace(request, formats=parse_kv_cache_dtype("fp8")), hardware)
-    if request.scheme.default.element_bits > 8:
-        scheme = weight_scheme(request.spec, "fp8")
-        yield from ask("fp8 weights", replace(request, scheme=scheme), hardware)
-    if request.demand.batch_size is not None:
-        half = max(1, request.demand.lengths.longest // 2)
-        shorter = replace(request.demand, lengths=Lengths.of(half))
-        yield from ask(f"half the length ({half:,} tokens)", replace(request, demand=shorter), hardware, search.job)
-    others = [
-        spec
-        for spec in list_hardware()
-        if spec.name != name
-        and not spec.announced
-        and spec.vendor == hardware.vendor
-        and spec.memory.plan_bytes > hardware.memory.plan_bytes
-    ]
-    found = [a for spec in others for a in ask("another GPU", request, spec, search.job)]
-    yield from sorted(found, key=lambda a: (a.gpus or 0, a.gpu))[:3]
-
-
-def _at_lengths(request: Request, search: Search) -> Iterator[AtLength]:
+def _at_lengths(request: Request, search: Search, first: Choice | None) -> Iterator[AtLength]:
+    """Memory at percentiles of a trace, as if every sequence were that long."""
     trace = request.trace
     if trace is None:
         return
-    wanted = [(f"p{p}", trace.percentile(Fraction(p))) for p in (50, 90, 99)]
+    wanted = [(f"p{p}", trace.totals.percentile(Fraction(p))) for p in (50, 90, 99)]
     wanted.append(("longest", trace.totals.longest))
+    batch = request.demand.batch_size or (first.batch_size if first else 1)
     for name, size in wanted:
-        changed = replace(search, demand=replace(request.demand, lengths=Lengths.of(size))).without_target()
-        found = changed.fewest_for_memory(request.max_gpus)
+        one = Lengths.of(size)
+        demand = replace(request.demand, lengths=one, batch_size=batch, rate=None)
+        found = replace(search, demand=demand).without_target().fewest_for_memory(request.max_gpus)
         yield AtLength(
-            name=name, seq_len=size, gpus=found[0] if found else None, label=found[1].label if found else None
+            name=name,
+            seq_len=size,
+            gpus=found[0] if found else None,
+            label=found[1].label if found else None,
+            max_batch_size=largest_batch(search, first.layout, one) * first.layout.data if first else None,
         )
-
-
-def pareto(choices: Sequence[Choice]) -> tuple[Choice, ...]:
-    """Choices that no other beats in GPUs, TPOT and tokens per second and GPU at once."""
-
-    def figures(c: Choice) -> tuple[float, float, float]:
-        return (c.gpus, c.speed.tpot_s, -c.tokens_per_s_per_gpu)
-
-    front: list[Choice] = []
-    for choice in sorted(choices, key=lambda c: (*figures(c), c.layout.simplicity)):
-        mine = figures(choice)
-        if not any(all(a <= b for a, b in zip(figures(other), mine, strict=True)) for other in front):
-            front.append(choice)
-    return tuple(front)

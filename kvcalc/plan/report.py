@@ -24,7 +24,10 @@ class Choice:
     """Sequences of each data rank."""
     ledger: Ledger
     speed: Speed
+    loaded_tpot_s: float | None
+    """TPOT while the prompts that arrive are prefilled in between; None where no rate says how many."""
     tokens_per_s_per_gpu: float
+    """Decoded at most; with a rate: what is served of it."""
     cost_per_hour: float | None
     """By the price given."""
     cost_per_million_tokens: float | None
@@ -78,6 +81,22 @@ class AtLength:
     seq_len: int
     gpus: int | None
     label: str | None
+    max_batch_size: int | None
+    """Sequences of this length that the first choice holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One layout at one batch size, whatever the batch that was asked for."""
+
+    label: str
+    gpus: int
+    batch_size: int
+    tpot_s: float
+    tokens_per_s_per_user: float
+    """At most."""
+    tokens_per_s_per_gpu: float
+    """At most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +114,18 @@ class GpuPlan:
     nodes: int | None
     fewest_for_memory: int | None
     """GPUs that hold it, whatever the speed."""
+    usual: Choice | None
+    """The first choice of the next power of two (or whole nodes) where the answer is none; else None."""
+    nearest: Choice | None
+    """Where nothing reaches the target: the layout that misses it least."""
     binds: str
-    """memory, tpot, ttft or rate: what asks for this many GPUs."""
+    """What one GPU fewer breaks: a term of the memory, layout, tpot, ttft or rate; empty where one GPU does."""
     choices: tuple[Choice, ...]
     """Best first."""
     searched: int
     """Layouts that were looked at."""
+    explored_gpus: int | None
+    """Most GPUs that were looked at beyond the fewest."""
     proof: tuple[Shortage, ...]
     """Smaller numbers of GPUs, and why each is not enough; most GPUs first."""
     waste: Waste | None
@@ -109,8 +134,12 @@ class GpuPlan:
     alternatives: tuple[Alternative, ...]
     lengths: tuple[AtLength, ...]
     """Of a trace."""
+    fastest: tuple[Choice, ...]
+    """Of each number of GPUs from the fewest on: the layout with the lowest TPOT."""
     pareto: tuple[Choice, ...]
-    """No other layout has fewer GPUs, a lower TPOT and more tokens per second and GPU."""
+    """No other layout has as few GPUs, as low a TPOT and as many tokens per second and GPU."""
+    frontier: tuple[Point, ...]
+    """Where asked for: no other layout and batch size gives each user, and each GPU, as many tokens per second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from kvcalc.formats import ceil_div
-from kvcalc.plan.demand import Demand, Target
+from kvcalc.plan.demand import Demand, Load, Target
 from kvcalc.plan.layouts import FREE, Layout, Pins, Rules, valid_layouts
 from kvcalc.plan.ledger import Job, Ledger
 from kvcalc.plan.report import Choice, Shortage
@@ -29,10 +30,40 @@ def node_size(hardware: HardwareSpec) -> int:
     return reached if DEFAULT_NODE <= reached <= LARGEST_NODE else DEFAULT_NODE
 
 
-def counts(node: int, most: int) -> Iterator[int]:
+def counts(node: int, most: int, least: int = 1) -> Iterator[int]:
     """Numbers of GPUs that are looked at: every one within a node, then whole nodes."""
-    yield from range(1, min(node, most) + 1)
-    yield from range(2 * node, most + 1, node)
+    yield from range(least, min(node, most) + 1)
+    yield from range(max(2, ceil_div(least, node)) * node, most + 1, node)
+
+
+def usual(gpus: int, node: int) -> bool:
+    """Whether a number of GPUs is one that people rent: a power of two within a node, or whole nodes."""
+    return gpus % node == 0 or (gpus < node and gpus & (gpus - 1) == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A layout that holds the workload."""
+
+    layout: Layout
+    load: Load
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minimum:
+    """The smallest number of GPUs that does, and what was seen on the way there."""
+
+    choices: tuple[Choice, ...]
+    """Of that number; empty where none up to the limit does."""
+    shortages: tuple[Shortage, ...]
+    """Why each smaller number does not."""
+    nearest: Choice | None
+    """Of those that hold the workload and miss the target: the one that misses it least."""
+
+    @property
+    def gpus(self) -> int | None:
+        return self.choices[0].gpus if self.choices else None
 
 
 @dataclass(frozen=True)
@@ -48,9 +79,9 @@ class Search:
     pins: Pins = FREE
     price: float | None = None
 
-    def layouts(self, gpus: int) -> tuple[Layout, ...]:
-        """Valid layouts of this many GPUs that have no rank without a sequence."""
-        most = self.demand.batch_size or gpus
+    def layouts(self, gpus: int, batch: int | None = None) -> tuple[Layout, ...]:
+        """Valid layouts of this many GPUs that have no rank without one of `batch` sequences (as asked for)."""
+        most = batch or self.demand.batch_size or gpus
         return valid_layouts(gpus, self.rules, node=self.node, batch=most, pins=self.pins)
 
     @property
@@ -61,109 +92,121 @@ class Search:
         """Whether the weights alone exceed the memory of all: then no layout can hold them."""
         return self.job.total_weights > gpus * self.hardware.memory.plan_bytes
 
-    def fitting(self, gpus: int) -> tuple[list[tuple[Layout, int, Ledger]], Shortage]:
-        """(layouts that hold the workload with their batch and ledger, the best of the others)."""
-        found: list[tuple[Layout, int, Ledger]] = []
-        nearest: tuple[Layout, Ledger] | None = None
-        reason = ""
+    def loads(self, gpus: int) -> tuple[list[tuple[Layout, Load]], Shortage]:
+        """(layouts that keep up with what is asked, the one of the others that is nearest to it)."""
+        found: list[tuple[Layout, Load]] = []
+        least: tuple[float, Layout] | None = None
         tried = self.layouts(gpus)
         for layout in tried:
-            batch = self.demand.sequences(layout, self.clock)
-            if batch is None:
-                reason = reason or "rate"
-                continue
-            ledger = self.job.ledger(layout, self.hardware, batch, self.demand.lengths)
+            load = self.demand.load(layout, self.clock)
+            if isinstance(load, Load):
+                found.append((layout, load))
+            elif least is None or load.times < least[0]:
+                least = (load.times, layout)
+        if least is not None:
+            return found, _overloaded(gpus, len(tried), *least)
+        return found, _refused(gpus, len(tried), self._no_layout(gpus))
+
+    def fitting(self, gpus: int) -> tuple[list[Fitting], Shortage]:
+        """(layouts that hold the workload, the nearest of the others)."""
+        loads, shortage = self.loads(gpus)
+        return self._held(gpus, loads, shortage, math.inf)
+
+    def _held(
+        self, gpus: int, loads: Sequence[tuple[Layout, Load]], shortage: Shortage, enough: float
+    ) -> tuple[list[Fitting], Shortage]:
+        """(the first layouts that hold their load, as many as are enough; the nearest of the others)."""
+        found: list[Fitting] = []
+        nearest: tuple[Layout, Ledger] | None = None
+        for layout, load in loads:
+            ledger = self.job.ledger(layout, self.hardware, load.batch_size, self.demand.lengths)
             if isinstance(ledger, str):
-                reason = ledger
+                shortage = _refused(gpus, len(loads), ledger)
             elif ledger.fits:
-                found.append((layout, batch, ledger))
+                found.append(Fitting(layout, load, ledger))
+                if len(found) >= enough:
+                    break
             elif nearest is None or ledger.free_bytes > nearest[1].free_bytes:
                 nearest = (layout, ledger)
-        return found, self._shortage(gpus, len(tried), nearest, reason)
-
-    def _shortage(self, gpus: int, tried: int, nearest: tuple[Layout, Ledger] | None, reason: str) -> Shortage:
-        if nearest is None:
-            if reason == "rate":
-                detail, breaks = "no layout keeps up with the rate: its queue grows without end", "rate"
-            else:
-                detail, breaks = reason or self._no_layout(gpus), "layout"
-            return Shortage(gpus=gpus, label=None, layouts=tried, short_bytes=0, breaks=breaks, detail=detail)
-        layout, ledger = nearest
-        short, term = -ledger.free_bytes, ledger.breaks or "cache"
-        parts = ", ".join(
-            f"{name} {format_bytes(size)}"
-            for name in ("reserve", "overhead", "weights", "cache")
-            if (size := ledger.group_bytes(name))
-        )
-        return Shortage(
-            gpus=gpus, label=layout.label, layouts=tried, short_bytes=short, breaks=term,
-            detail=f"{format_bytes(short)} short per GPU: {parts} of {format_bytes(ledger.gpu_memory_bytes)}",
-        )  # fmt: skip
+        return found, shortage if nearest is None else _short(gpus, len(loads), *nearest)
 
     def _no_layout(self, gpus: int) -> str:
         reason = self.rules.refusal(Layout(tensor=gpus)) if gpus <= self.node else None
         return reason or f"no layout of {gpus} GPUs is one that engines take (or that was asked for)"
 
-    def choices(self, gpus: int) -> tuple[list[Choice], Shortage]:
-        """(layouts that hold the workload and reach the target, why there are none)."""
-        fitting, shortage = self.fitting(gpus)
-        found: list[Choice] = []
-        closest: tuple[float, Choice, str] | None = None
-        for layout, batch, ledger in fitting:
-            choice = self.choice(layout, batch, ledger)
-            missed = self.target.missed(choice.speed)
-            if missed is None:
-                found.append(choice)
-                continue
-            took, asked = _bound(choice, self.target, missed)
-            if closest is None or took / asked < closest[0]:
-                closest = (took / asked, choice, missed)
-        if not found and closest is not None:
-            shortage = self._too_slow(gpus, len(fitting), closest[1], closest[2])
-        return found, shortage
+    def choices(self, gpus: int) -> tuple[list[Choice], Shortage, Choice | None]:
+        """(layouts that hold the workload and reach the target, why there are none, the nearest that misses it).
 
-    def _too_slow(self, gpus: int, tried: int, choice: Choice, missed: str) -> Shortage:
-        took, asked = _bound(choice, self.target, missed)
-        detail = f"{missed.upper()} is at least {format_seconds(took)}, {format_seconds(asked)} asked for"
-        return Shortage(gpus=gpus, label=choice.label, layouts=tried, short_bytes=0, breaks=missed, detail=detail)
+        Speed costs less to know than memory: of layouts that are too slow only the fastest that fits is looked for.
+        """
+        loads, shortage = self.loads(gpus)
+        if self.target.asked:
+            slow = sorted(((self.excess(*each), each) for each in loads), key=lambda pair: pair[0])
+            quick = [each for excess, each in slow if excess <= 1]
+            found, _ = self._held(gpus, quick, shortage, math.inf)
+            if not found:
+                rest, shortage = self._held(gpus, [each for _, each in slow], shortage, 1)
+                if rest:
+                    nearest = self.choice(rest[0])
+                    return [], self._too_slow(len(loads), nearest), nearest
+            return [self.choice(each) for each in found], shortage, None
+        found, shortage = self._held(gpus, loads, shortage, math.inf)
+        return [self.choice(each) for each in found], shortage, None
 
-    def choice(self, layout: Layout, batch: int, ledger: Ledger) -> Choice:
+    def excess(self, layout: Layout, load: Load) -> float:
+        """How many times too slow a layout is; at most 1 where it reaches the target."""
+        demand = self.demand
+        return self.target.excess(self.clock.speed(layout, load.batch_size, demand.seq_len, demand.isl))[0]
+
+    def _too_slow(self, tried: int, choice: Choice) -> Shortage:
+        missed = self.target.missed(choice.speed) or "tpot"
+        took, asked = choice.speed.tpot_s, self.target.tpot_s
+        if missed == "ttft":
+            took, asked = choice.speed.ttft_s or 0.0, self.target.ttft_s
+        detail = f"{missed.upper()} is at least {format_seconds(took)}, {format_seconds(asked or 0.0)} asked for"
+        return Shortage(
+            gpus=choice.gpus, label=choice.label, layouts=tried, short_bytes=0, breaks=missed, detail=detail
+        )
+
+    def choice(self, fitting: Fitting) -> Choice:
         """A layout with its speed and cost."""
-        speed = self.clock.speed(layout, batch, self.demand.seq_len, self.demand.isl)
-        hourly = None if self.price is None else self.price * layout.gpus
-        rate = speed.tokens_per_s
+        layout, load = fitting.layout, fitting.load
+        demand, hourly = self.demand, None if self.price is None else self.price * layout.gpus
+        speed = self.clock.speed(layout, load.batch_size, demand.seq_len, demand.isl)
+        served = speed.tokens_per_s if demand.rate is None else demand.rate * (demand.osl or 1)
         return Choice(
             gpu=self.hardware.name,
             label=layout.label,
             layout=layout,
             gpus=layout.gpus,
             nodes=ceil_div(layout.gpus, self.node),
-            batch_size=batch,
-            rank_batch=ceil_div(batch, layout.data),
-            ledger=ledger,
+            batch_size=load.batch_size,
+            rank_batch=ceil_div(load.batch_size, layout.data),
+            ledger=fitting.ledger,
             speed=speed,
-            tokens_per_s_per_gpu=rate / layout.gpus,
+            loaded_tpot_s=load.step_s,
+            tokens_per_s_per_gpu=served / layout.gpus,
             cost_per_hour=hourly,
-            cost_per_million_tokens=None if hourly is None or not rate else hourly / 3600 / rate * 10**6,
+            cost_per_million_tokens=None if hourly is None or not served else hourly / 3600 / served * 10**6,
         )
 
-    def fewest(self, most: int, progress: Progress | None = None) -> tuple[list[Choice], list[Shortage]]:
-        """(choices of the smallest number of GPUs that has any, why each smaller number has none).
-
-        Every number is looked at, but those whose memory together does not even hold the weights.
-        """
+    def fewest(self, most: int, progress: Progress | None = None) -> Minimum:
+        """Every number of GPUs from below is looked at, but those whose memory does not even hold the weights."""
         shortages: list[Shortage] = []
+        nearest: Choice | None = None
         for gpus in counts(self.node, most):
             if progress:
                 progress(gpus, most)
             if self.below(gpus):
                 shortages.append(self._weights_alone(gpus))
                 continue
-            found, shortage = self.choices(gpus)
+            found, shortage, missed = self.choices(gpus)
             if found:
-                return found, shortages
+                return Minimum(choices=tuple(found), shortages=tuple(shortages), nearest=None)
             shortages.append(shortage)
-        return [], shortages
+            both = [choice for choice in (nearest, missed) if choice]
+            nearest = min(both, key=lambda choice: self.target.excess(choice.speed), default=None)
+        return Minimum(choices=(), shortages=tuple(shortages), nearest=nearest)
 
     def _weights_alone(self, gpus: int) -> Shortage:
         memory, weights = gpus * self.hardware.memory.plan_bytes, self.job.total_weights
@@ -177,19 +220,42 @@ class Search:
             if not self.below(gpus):
                 fitting, _ = self.fitting(gpus)
                 if fitting:
-                    return gpus, min((layout for layout, _, _ in fitting), key=lambda layout: layout.simplicity)
+                    return gpus, min((each.layout for each in fitting), key=lambda layout: layout.simplicity)
         return None
 
-    def explored(self, counts_of: Iterator[int]) -> list[Choice]:
+    def explored(self, numbers: Iterable[int], progress: Progress | None = None) -> list[Choice]:
         """All choices of the given numbers of GPUs."""
-        return [choice for gpus in counts_of if not self.below(gpus) for choice in self.choices(gpus)[0]]
+        found: list[Choice] = []
+        numbers = tuple(numbers)
+        for gpus in numbers:
+            if progress:
+                progress(gpus, numbers[-1])
+            if not self.below(gpus):
+                found += self.choices(gpus)[0]
+        return found
 
     def without_target(self) -> Search:
         """The same, whatever the speed."""
         return replace(self, target=Target())
 
 
-def _bound(choice: Choice, target: Target, missed: str) -> tuple[float, float]:
-    if missed == "tpot":
-        return choice.speed.tpot_s, target.tpot_s or 0.0
-    return choice.speed.ttft_s or 0.0, target.ttft_s or 0.0
+def _short(gpus: int, tried: int, layout: Layout, ledger: Ledger) -> Shortage:
+    short, term = -ledger.free_bytes, ledger.breaks or "cache"
+    parts = ", ".join(
+        f"{name} {format_bytes(size)}"
+        for name in dict.fromkeys(term.group for term in ledger.terms)
+        if (size := ledger.group_bytes(name))
+    )
+    return Shortage(
+        gpus=gpus, label=layout.label, layouts=tried, short_bytes=short, breaks=term,
+        detail=f"{format_bytes(short)} short per GPU: {parts} of {format_bytes(ledger.gpu_memory_bytes)}",
+    )  # fmt: skip
+
+
+def _refused(gpus: int, tried: int, detail: str) -> Shortage:
+    return Shortage(gpus=gpus, label=None, layouts=tried, short_bytes=0, breaks="layout", detail=detail)
+
+
+def _overloaded(gpus: int, tried: int, times: float, layout: Layout) -> Shortage:
+    detail = f"requests arrive {times:.3g} times as fast as they can be served at most"
+    return Shortage(gpus=gpus, label=layout.label, layouts=tried, short_bytes=0, breaks="rate", detail=detail)

@@ -11,6 +11,7 @@ Launches, latencies, imbalance and sampling are left out, so that no machine is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -24,11 +25,11 @@ from kvcalc.plan.ledger import Job
 from kvcalc.plan.network import NODE_LINK, Network, Routing
 from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import LayerEntry, LayerUse, ModelSpec, layer_groups, write_out
+from kvcalc.spec.model import LayerEntry, LayerGroup, LayerUse, ModelSpec, layer_groups, write_out
 from kvcalc.steps import DECODE, PREFILL, Phase
 from kvcalc.tensors import Component
 from kvcalc.traffic import kept_bytes, kernels, read_bytes, work_flops, written
-from kvcalc.weight_traffic import StepWeights, step_weights
+from kvcalc.weight_traffic import Shards, StepWeights, step_weights
 
 __all__ = ["NODE_LINK", "Clock", "Network", "Speed", "Step"]
 
@@ -87,6 +88,8 @@ class _Stage:
     """Stages with the same layers (and the same place, if first or last) have the same."""
     spec: ModelSpec
     uses: tuple[LayerUse, ...]
+    groups: tuple[tuple[tuple[str, ...], int], ...]
+    """(entries of `attention:`, how many layers of them)."""
     first: bool
     last: bool
 
@@ -98,6 +101,8 @@ class _Cost:
     attention: tuple[tuple[float, float], ...]
     """(bytes, FLOPs) of each kernel, all its layers, of one sequence."""
     weights: StepWeights
+    rates: tuple[int, ...]
+    """FLOP/s of the products with each of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ class _Sends:
     """Gathered and scattered among decode context parallel ranks."""
     routed: tuple[tuple[Routing, float], ...]
     """Sent to (and fetched from) the ranks of routed experts."""
+    gathered: float
+    """Gathered over all data ranks before dense blocks that all of them share, and scattered behind."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,10 @@ class Clock:
     @cached_property
     def hidden(self) -> int:
         return self.job.spec.hidden_size or 0
+
+    @cached_property
+    def _groups(self) -> Mapping[tuple[str, ...], LayerGroup]:
+        return {group.names: group for group in layer_groups(self.job.spec)}
 
     @cached_property
     def tokens_per_step(self) -> int:
@@ -216,7 +227,8 @@ class Clock:
             seen = self._cost.setdefault("kinds of stages", {})
             number = seen.setdefault((tuple(sorted(mine, key=repr)), first, last), len(seen))
             entries = tuple(LayerEntry(attention=use.attention or None, ffn=use.ffn or None) for use in mine)
-            found.append(_Stage(number, replace(spec, layers=entries), mine, first, last))
+            groups = tuple(Counter(use.attention for use in mine).items())
+            found.append(_Stage(number, replace(spec, layers=entries), mine, groups, first, last))
         return found
 
     def _step(self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, everyone: int, tokens: int) -> Step:
@@ -236,10 +248,8 @@ class Clock:
     def _local(self, cost: _Cost, sequences: int, everyone: int, new: int) -> tuple[float, float]:
         """(memory, compute) seconds; a component counts where it binds."""
         parts = [(sequences * size, sequences * flops, self._attention_rate) for size, flops in cost.attention]
-        parts += [
-            (each.read_bytes, each.flops, self.limits.compute(gemm_type(each.format))[1])
-            for each in cost.weights.at(everyone, new)
-        ]
+        found = cost.weights.at(everyone, new)
+        parts += [(each.read_bytes, each.flops, rate) for each, rate in zip(found, cost.rates, strict=True)]
         memory = compute = 0.0
         for size, flops, rate in parts:
             reading, computing = size / self.limits.bytes_per_s, flops / rate
@@ -248,6 +258,10 @@ class Clock:
             else:
                 memory += reading
         return memory, compute
+
+    def _shards(self, layout: Layout) -> Shards:
+        """As the engine deals weights and caches out."""
+        return Shards(weights=self.job.sharding(layout), decode_context=layout.decode_context)
 
     @cached_property
     def _attention_rate(self) -> int:
@@ -262,11 +276,13 @@ class Clock:
         )  # fmt: skip
         if key not in self._cost:
             attention = tuple(
-                (float(group.count * size), float(group.count * flops))
-                for group in layer_groups(stage.spec)
-                for size, flops in self._kernels(layout, group.names, phase, tokens)
+                (float(count * size), float(count * flops))
+                for names, count in stage.groups
+                for size, flops in self._kernels(layout, names, phase, tokens)
             )
-            self._cost[key] = _Cost(attention, self._weights(layout, stage, phase))
+            weights = self._weights(layout, stage, phase)
+            rates = tuple(self.limits.compute(gemm_type(stored))[1] for _, stored in weights.sums)
+            self._cost[key] = _Cost(attention, weights, rates)
         cost: _Cost = self._cost[key]
         return cost
 
@@ -276,8 +292,8 @@ class Clock:
         """(bytes, FLOPs) of each kernel of one layer, of one sequence on one rank."""
         key = ("kernels", layout.tensor, layout.decode_context, names, phase, tokens)
         if key not in self._cost:
-            job, shards = self.job, layout.shards
-            group = next(group for group in layer_groups(job.spec) if group.names == names)
+            job, shards = self.job, self._shards(layout)
+            group = self._groups[names]
             workload = Workload(batch_size=1, seq_len=tokens, encoder_len=job.encoder_len, formats=job.formats)
             found = []
             for kernel in kernels(group, phase, DECODE if phase == "decode" else PREFILL):
@@ -296,7 +312,7 @@ class Clock:
         """Of a stage: the embedding is the first one's, the head the last one's."""
         key = ("weights", stage.key, phase, layout.tensor, layout.data, layout.expert_parallel)
         if key not in self._cost:
-            held = step_weights(stage.spec, phase, self.job.scheme, layout.shards)
+            held = step_weights(stage.spec, phase, self.job.scheme, self._shards(layout))
             elsewhere = {Component.EMBEDDING: not stage.first, Component.HEAD: not stage.last}
             mine = {name: each for name, each in held.sums.items() if not elsewhere.get(Component(name[0]))}
             self._cost[key] = replace(held, sums=mine)
@@ -312,6 +328,7 @@ class Clock:
             seconds += network.gather_s(layout.decode_context, new * sends.shared, new * sends.shared)
         # A prompt that runs alone is whole on its own ranks and new to all others.
         lacks = total - new or total
+        seconds += network.gather_s(everyone, lacks * sends.gathered, total * sends.gathered)
         for routing, row in sends.routed:
             if layout.expert_parallel:
                 seconds += network.exchange_s(everyone, new / tensor * row, routing)
@@ -323,7 +340,8 @@ class Clock:
         key = ("sends", stage.key, layout.tensor, layout.data, layout.decode_context)
         if key not in self._cost:
             row = self.hidden * OPERAND_BYTES
-            reduced = shared = 0.0
+            reduced = shared = gathered = 0.0
+            wide = self.job.sharding(layout).ffn_tensor is not None
             routed: dict[Routing, float] = {}
             for use in stage.uses:
                 reduced += len(use.attention) * row
@@ -331,12 +349,14 @@ class Clock:
                     shared += self._shared(layout, use.attention)
                 for name in use.ffn:
                     chosen = self._routed.get(name)
-                    if chosen is None or layout.data == 1:
+                    if chosen is None and wide:
+                        gathered += 2 * row
+                    elif chosen is None or layout.data == 1:
                         reduced += row
                     else:
                         routing, size = chosen
                         routed[routing] = routed.get(routing, 0.0) + size
-            self._cost[key] = _Sends(reduced, shared, tuple(routed.items()))
+            self._cost[key] = _Sends(reduced, shared, tuple(routed.items()), gathered)
         sends: _Sends = self._cost[key]
         return sends
 
@@ -346,15 +366,12 @@ class Clock:
         A query (or output) element is multiplied (or summed) once per row: half the FLOPs of a row count them.
         """
         share, elements = layout.decode_context, 0
-        for group in layer_groups(self.job.spec):
-            if group.names != names:
-                continue
-            for kernel in kernels(group, "decode", DECODE):
-                elements += sum(
-                    each.flops // 2 * layout.shards.units(each.units, each.split, grows=False)
-                    for each in kernel.work
-                    if each.extent.grows
-                )
+        for kernel in kernels(self._groups[names], "decode", DECODE):
+            elements += sum(
+                each.flops // 2 * self._shards(layout).units(each.units, each.split, grows=False)
+                for each in kernel.work
+                if each.extent.grows
+            )
         return (share - 1) * elements * OPERAND_BYTES
 
     @cached_property
