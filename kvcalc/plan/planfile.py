@@ -157,12 +157,14 @@ def contradictions(spec: PlanSpec) -> Iterator[Fault]:
         yield ("gpu",), "no GPU is named", "as in h200; see `kvcalc list gpus`"
     if spec.batch_size is not None and spec.rate is not None:
         yield ("rate",), "a rate and a batch size: the one follows from the other", "give one of them"
-    if spec.rate is not None and (spec.isl is None or spec.osl is None):
-        yield ("rate",), "a rate needs the lengths of prompt and answer", "give isl and osl"
+    if spec.rate is not None and spec.lengths is None and (spec.isl is None or spec.osl is None):
+        yield ("rate",), "a rate needs the lengths of prompt and answer", "give isl and osl, or a trace"
     if spec.lengths is not None and spec.seq_len is not None:
         yield ("lengths",), "a trace and a length: the trace holds the lengths", "give one of them"
-    if spec.slo and spec.slo.ttft is not None and spec.isl is None:
-        yield ("slo", "ttft"), "a time to the first token needs the length of the prompt", "give isl"
+    if spec.slo and spec.slo.ttft is not None and spec.isl is None and spec.lengths is None:
+        yield ("slo", "ttft"), "a time to the first token needs the length of the prompt", "give isl, or a trace"
+    if spec.calibration is not None and len(spec.gpu_names) > 1:
+        yield ("calibration",), "a calibration was measured on one kind of GPU", "give one gpu, or leave it out"
     if spec.objective == "cost" and not spec.prices:
         yield ("objective",), "the lowest cost needs prices", "as in prices: {h200: 2.50}, or --price h200=2.50"
     expect = spec.expect
