@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvcalc.attention.base import Attention
+from kvcalc.attention.block_sparse import BlockSparse
 from kvcalc.attention.chunked import Chunked
 from kvcalc.attention.compressed import Compressed
 from kvcalc.attention.cross import Cross
@@ -34,6 +35,10 @@ SAMPLES: Mapping[str, Attention] = {
     "sparse": Sparse(
         num_attention_heads=5, kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=48, v_head_dim=40,
         index_head_dim=128, index_n_heads=3, index_topk=50,
+    ),
+    "block sparse": BlockSparse(
+        num_attention_heads=8, num_key_value_heads=4, head_dim=64, v_head_dim=48, index_head_dim=128, index_n_heads=2,
+        index_block_size=16, index_topk_blocks=3,
     ),
     "CSA": Compressed(
         num_attention_heads=5, head_dim=512, sliding_window=32, compress_ratio=4, index_head_dim=128, index_n_heads=3,

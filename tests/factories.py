@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvcalc.attention import Attention
+from kvcalc.attention.block_sparse import BlockSparse
 from kvcalc.attention.chunked import Chunked
 from kvcalc.attention.compressed import Compressed
 from kvcalc.attention.cross import Cross
@@ -61,6 +62,11 @@ def sparse(**changes: Any) -> Sparse:
     return Sparse(**{**LATENT, "index_head_dim": 96, "index_n_heads": 5, "index_topk": 63, **changes})
 
 
+def block_sparse(**changes: Any) -> BlockSparse:
+    index = {"index_head_dim": 40, "index_n_heads": 3, "index_block_size": 20, "index_topk_blocks": 3}
+    return BlockSparse(**{**HEADED, **index, **changes})
+
+
 def compressed(**changes: Any) -> Compressed:
     fields = {"num_attention_heads": 12, "head_dim": 160, "sliding_window": 100, "compress_ratio": 4}
     return Compressed(**{**fields, **changes})
@@ -98,8 +104,8 @@ def short_conv(**changes: Any) -> ShortConv:
 FACTORIES: Mapping[str, Callable[..., Attention]] = {
     factory.__name__: factory
     for factory in (
-        full, sliding, chunked, cross, shared, mla, sparse, compressed, mamba, mamba2, gated_delta_net, kda, lightning,
-        short_conv,
+        full, sliding, chunked, cross, shared, mla, sparse, block_sparse, compressed, mamba, mamba2, gated_delta_net,
+        kda, lightning, short_conv,
     )
 }  # fmt: skip
 """One per kind, under the kind's name."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Union, get_args
 
 from kvcalc.attention.base import Attention
+from kvcalc.attention.block_sparse import BlockSparse
 from kvcalc.attention.chunked import Chunked
 from kvcalc.attention.compressed import Compressed
 from kvcalc.attention.cross import Cross
@@ -29,6 +30,7 @@ AttentionKind = Union[  # noqa: UP007 - read at run time by the schema
     Shared,
     Mla,
     Sparse,
+    BlockSparse,
     Compressed,
     Mamba,
     Mamba2,

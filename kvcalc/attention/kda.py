@@ -25,6 +25,8 @@ class Kda(StateAttention):
     num_heads: Size
     head_dim: Size
     short_conv_kernel_size: Size
+    full_rank_gate: bool = False
+    """The output gate is one matrix instead of two through head_dim (Kimi-K3)."""
     conv_dtype: StateDtype = "bf16"
     state_dtype: StateDtype = "fp32"
     summary: ClassVar[str] = "Kimi delta attention: convolution and matrix state, constant size"
@@ -50,7 +52,8 @@ class Kda(StateAttention):
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """q, k, v with convolutions; low-rank forget and output gates through head_dim; beta per head; norm; output.
 
-        Source: Kimi-Linear modeling_kimi.py (KimiDeltaAttention); transformers 5.17.0 models/kimi_linear.
+        Source: Kimi-Linear modeling_kimi.py (KimiDeltaAttention); transformers 5.17.0 models/kimi_linear; for the
+        full-rank gate vLLM 0.33.0 models/kimi_k3/nvidia/kda.py.
         """
         part, heads = Component.STATE, self.num_heads
         width = heads * self.head_dim
@@ -58,7 +61,9 @@ class Kda(StateAttention):
         for name in ("q", "k", "v"):
             found += matrix(f"{name}_proj", (width, hidden_size), part, columns=heads)
             found.append(vector(f"{name}_conv1d.weight", (width, 1, self.short_conv_kernel_size), part, units=heads))
-        for name in ("f", "g"):
+        if self.full_rank_gate:
+            found += matrix("g_proj", (width, hidden_size), part, columns=heads)
+        for name in ("f",) if self.full_rank_gate else ("f", "g"):
             found += matrix(f"{name}_a_proj", (self.head_dim, hidden_size), part)
             found += matrix(f"{name}_b_proj", (width, self.head_dim), part, columns=heads)
         found += matrix("b_proj", (heads, hidden_size), part, columns=heads)

@@ -30,6 +30,8 @@ class LatentAttention(Attention):
     """Set only for the what-if of a windowed latent; no shipped model has one."""
     attention_bias: bool = False
     """Biases on the down-projections and on the output."""
+    output_gate: bool = False
+    """A gate per element on the heads' output (Kimi-K3)."""
 
     def extent(self) -> Extent:
         return Full() if self.sliding_window is None else Window(self.sliding_window)
@@ -90,6 +92,8 @@ class LatentAttention(Attention):
         found.append(vector("kv_a_layernorm.weight", (rank,), part))
         kv_width = heads * (self.qk_nope_head_dim + self.v_head_dim)
         found += matrix("kv_b_proj", (kv_width, rank), part, columns=heads)
+        if self.output_gate:
+            found += matrix("g_proj", (heads * self.v_head_dim, hidden_size), part, columns=heads)
         found += matrix("o_proj", (hidden_size, heads * self.v_head_dim), part, rows=heads, bias=bias)
         return tuple(found)
 

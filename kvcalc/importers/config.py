@@ -172,12 +172,15 @@ class Config:
         return value
 
     def section(self, name: str, *, model_type: str = "", nested: bool = False) -> Config | None:
-        """A mapping inside this one, or None."""
+        """A mapping inside this one, the same however often it is asked for, or None."""
         value = self.raw(name)
         if value is None:
             return None
         if not isinstance(value, dict):
             self.refuse(name, f"{name}: expected a mapping, got {_shown(value)}")
+        opened = next((part for part in self.sections if part.data is value), None)
+        if opened is not None:
+            return opened
         inner = Config(document=self.document, data=value, loc=(*self.loc, name), model_type=model_type, nested=nested)
         self.sections.append(inner)
         return inner

@@ -38,6 +38,7 @@ CONTAINERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "internvl": (_TEXT, "qwen2"),
     "internvl_chat": (("llm_config",), ""),
     "kimi_k25": (_TEXT, "deepseek_v3"),
+    "kimi_k3": (_TEXT, "kimi_linear"),
     "kimi_vl": (_TEXT, "deepseek_v3"),
     "lfm2_vl": (_TEXT, "lfm2"),
     "lighton_ocr": (_TEXT, "qwen3"),
@@ -46,6 +47,7 @@ CONTAINERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "llava_next": (_TEXT, "llama"),
     "llava_next_video": (_TEXT, "llama"),
     "llava_onevision": (_TEXT, "qwen2"),
+    "minimax_m3_vl": (_TEXT, "minimax_m3_vl_text"),
     "mistral3": (_TEXT, "mistral"),
     "mllama": (_TEXT, "mllama_text_model"),
     "ovis2": (_TEXT, "qwen2"),
@@ -64,6 +66,7 @@ CONTAINERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "qwen3_vl_moe": (_TEXT, "qwen3_vl_moe_text"),
     "smolvlm": (_TEXT, "llama"),
     "step3_vl": (_TEXT, "step3_text"),
+    "step3p7": (_TEXT, "step3p5"),
     "video_llava": (_TEXT, "llama"),
     "vipllava": (_TEXT, "llama"),
     "voxtral": (_TEXT, "llama"),
@@ -73,7 +76,7 @@ CONTAINERS: Mapping[str, tuple[tuple[str, ...], str]] = {
 FLAT: Mapping[str, str] = {
     "qwen2_vl": "qwen2_vl_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
-    "gemma4_unified_text": "gemma4_text",
+    "step3p7": "step3p5",
 }
 """Written before `text_config` was used: the language model's keys stand at the top."""
 

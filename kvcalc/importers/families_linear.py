@@ -171,7 +171,9 @@ LINEAR_ATTENTION: Mapping[str, Family] = {
     "bailing_hybrid": Family(
         read=bailing_hybrid, source=hf("bailing_hybrid"), harmless=frozenset({"kda_lower_bound", "kda_safe_gate"})
     ),
-    "kimi_linear": Family(read=kimi_linear, source=hf("kimi_linear")),
+    "kimi_linear": Family(
+        read=kimi_linear, source=hf("kimi_linear"), harmless=frozenset({"activation_situ_linear_beta"})
+    ),
     "lfm2": Family(read=lfm2, source=hf("lfm2"), harmless=_LFM2),
     "lfm2_moe": Family(read=lfm2, source=hf("lfm2_moe"), harmless=_LFM2),
     "minimax": Family(

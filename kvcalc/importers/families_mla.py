@@ -16,6 +16,8 @@ RATIOS: Mapping[str, int] = {
     "sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128,
 }  # fmt: skip
 """DeepSeek-V4's names for its compression ratios in transformers 5.23.0."""
+INDEXED = frozenset({"indexed_attention", "deepseek_sparse_attention"})
+"""Names of an MLA layer with an indexer, in transformers 5.23.0 and before it."""
 INDEXED_RATIO = 4
 """Only these layers choose among their compressed vectors with an indexer (DeepSeek-V4 inference/model.py)."""
 
@@ -67,8 +69,10 @@ def sparse(config: Config, *, default: str = "all") -> Layout:
     """
     count = layer_count(config)
     types = config.words("layer_types", length=count)
-    if types is not None and set(types) != {"indexed_attention"}:
-        config.refuse("layer_types", f"{config.model_type}: layer types other than indexed_attention are not known")
+    if types is not None and not set(types) <= INDEXED:
+        config.refuse("layer_types", f"{config.model_type}: expected layer types among {', '.join(sorted(INDEXED))}")
+    # Whether drafts reuse their first choice: the prediction layer keeps its indexer keys either way.
+    config.harmless("index_share_for_mtp_iteration")
     entry = {
         **latent(config),
         "kind": "sparse",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
+    STANDARD,
     Heads,
     derived_head_dim,
     every,
@@ -240,6 +242,33 @@ def mimo_v2(config: Config) -> Layout:
     return layout(config, attention, ["sliding" if word else "full" for word in pattern], comments=comments)
 
 
+def step3p5(config: Config) -> Layout:
+    """Step-3.5 and 3.7 Flash: window layers have query heads (and perhaps KV heads) of their own."""
+    names = replace(STANDARD, kv_heads=("num_key_value_heads", "num_attention_groups"))
+    full, count = heads_of(config, names), layer_count(config)
+    size = required_window(config)
+    own = config.section("attention_other_setting")
+    if own is None:
+        narrow = replace(full, heads=config.optional("num_sliding_attention_heads") or full.heads)
+    else:
+        own.harmless("attention_type")
+        narrow = Heads(
+            heads=own.optional("num_attention_heads") or full.heads,
+            kv_heads=own.optional("num_attention_groups", "num_key_value_heads") or full.kv_heads,
+            head_dim=own.optional("head_dim") or full.head_dim,
+        )
+    extra = config.optional(*_MTP, least=0) or 0
+    words = config.words("layer_types")
+    if words is None:
+        config.missing("layer_types")
+    if len(words) not in (count, count + extra) or set(words) - set(WORDS):
+        config.refuse("layer_types", f"expected {FULL} or {SLIDING} for {count} layers (and {extra} more)")
+    kinds = [WORDS[word] for word in words]
+    predicted = kinds[count:] or ["full"] * extra
+    attention = {"full": full.entry(), "sliding": narrow.entry("sliding", sliding_window=size)}
+    return layout(config, attention, kinds[:count], mtp=predicted)
+
+
 def gpt_neo(config: Config) -> Layout:
     """GPT-Neo: global and local layers by `attention_types`. transformers keeps every token in both."""
     heads = config.size("num_heads", "num_attention_heads")
@@ -311,5 +340,8 @@ WINDOW: Mapping[str, Family] = {
     "mimo_v2_flash": Family(read=mimo_v2, source="XiaomiMiMo/MiMo-V2-Flash config; vLLM 0.33.0 mimo_v2"),
     "modernbert-decoder": Family(read=modernbert_decoder, source=hf("modernbert_decoder")),
     "olmo3": Family(read=partial(alternating, period=4), source=hf("olmo3")),
+    "step3p5": Family(
+        read=step3p5, source=hf("step3p7"), harmless=frozenset({"share_expert_dims", "use_head_wise_attn_gate"})
+    ),
     "vaultgemma": Family(read=partial(alternating, period=2), source=hf("vaultgemma")),
 }

@@ -17,6 +17,7 @@ from kvcalc.importers.families_legacy import LEGACY
 from kvcalc.importers.families_linear import LINEAR_ATTENTION
 from kvcalc.importers.families_mamba import MAMBA
 from kvcalc.importers.families_mla import MLA
+from kvcalc.importers.families_sparse import SPARSE_HEADS
 from kvcalc.importers.families_window import WINDOW
 from kvcalc.importers.family import Family, Refused
 from kvcalc.importers.looks import LOOKS, unread
@@ -25,7 +26,9 @@ from kvcalc.importers.shapes import Names, heads_of, layer_count, layout
 from kvcalc.problems import KvcalcError, did_you_mean
 from kvcalc.spec.yamlio import Document, Loc
 
-FAMILIES: Mapping[str, Family] = {**DENSE, **WINDOW, **LEGACY, **MLA, **MAMBA, **LINEAR_ATTENTION, **ENCDEC}
+FAMILIES: Mapping[str, Family] = {
+    **DENSE, **WINDOW, **LEGACY, **MLA, **SPARSE_HEADS, **MAMBA, **LINEAR_ATTENTION, **ENCDEC,
+}  # fmt: skip
 DENSE_GQA = "dense-gqa"
 ASSUMPTIONS: Mapping[str, str] = {
     DENSE_GQA: "every layer keeps K and V of every token for num_key_value_heads x head_dim; nothing else is read"

@@ -10,7 +10,7 @@ from kvcalc.importers.config import Config, Layout
 
 Fields = dict[str, Any]
 LayerNames = str | tuple[str, ...] | None
-HEADED = ("full", "sliding", "chunked", "cross")
+HEADED = ("full", "sliding", "chunked", "cross", "block_sparse")
 LATENT = ("mla", "sparse")
 
 
@@ -193,6 +193,18 @@ def leading_dense(config: Config, layout: Layout, moe: Fields) -> Blocks:
     if first is None:
         config.missing("first_k_dense_replace", "mlp_layer_types")
     return after_dense(config, layout, moe, first, config.optional("moe_layer_freq") or 1)
+
+
+def enumerated(config: Config, name: str) -> set[int] | None:
+    """Layers listed one by one: a list, or numbers with commas in a string."""
+    listed = config.raw(name)
+    if not isinstance(listed, str):
+        numbers = config.sizes(name)
+        return None if numbers is None else set(numbers)
+    parts = listed.split(",")
+    if not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        config.refuse(name, f"{name}: expected layer numbers with commas between")
+    return {int(part) for part in parts}
 
 
 def extra(name: str, *shape: int, **more: Any) -> Fields:

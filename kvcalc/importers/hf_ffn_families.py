@@ -10,6 +10,7 @@ from kvcalc.importers import hf_ffn_odd as odd
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.hf_ffn_blocks import (
     HEADED,
+    LATENT,
     Family,
     Fields,
     by_flag,
@@ -43,6 +44,26 @@ def mimo_attention(config: Config) -> dict[str, Fields]:
         "sliding": {"attention_bias": bias, "attention_sinks": windows},
         "full": {"attention_bias": bias, "attention_sinks": config.flag("add_full_attention_sink_bias")},
     }
+
+
+def step3p5_attention(config: Config) -> dict[str, Fields]:
+    bias = config.flag("attention_bias")
+    return for_kinds(HEADED, attention_bias=bias, qk_norm="head", output_gate="head")
+
+
+def minimax_m3_attention(config: Config) -> dict[str, Fields]:
+    must_be_off(config, "attention_output_gate")
+    return for_kinds(HEADED, qk_norm="head" if config.flag("use_qk_norm", default=True) else None)
+
+
+def kimi_attention(config: Config) -> dict[str, Fields]:
+    """Kimi-K3 (vLLM 0.33.0 models/kimi_k3): a gate on MLA's output, one full matrix for KDA's."""
+    inner = config.section("linear_attn_config")
+    gate = inner is not None and inner.flag("use_full_rank_gate")
+    latents = for_kinds(
+        LATENT, attention_bias=config.flag("attention_bias"), output_gate=config.flag("mla_use_output_gate")
+    )
+    return {**latents, "kda": {"full_rank_gate": gate}}
 
 
 def jamba_attention(config: Config) -> dict[str, Fields]:
@@ -134,6 +155,7 @@ QWEN2 = Family(ffn=dense(), attention=fixed(attention_bias=True))
 T5 = Family(ffn=odd.t5, model=odd.t5_model, tied=True, names=MPT)
 DEEPSEEK = Family(ffn=moe.deepseek, attention=latent, model=mtp_copies)
 GLM_MOE = Family(ffn=moe.glm_moe, attention=glm_attention, model=mtp_copies)
+MINIMAX_M3 = Family(ffn=moe.minimax_m3, attention=minimax_m3_attention)
 MIXTRAL = Family(ffn=experts_everywhere())
 DELTA_NET = Family(ffn=moe.qwen_moe, attention=gated_delta)
 MAMBA = Family(ffn=moe.without_ffn, attention=mamba_attention, tied=True)
@@ -249,12 +271,15 @@ FAMILIES: Mapping[str, Family] = {
     "glm4v_moe": GLM_MOE,
     "dots1": Family(ffn=moe.glm_moe, attention=by_flag(qk_norm="head")),
     "bailing_moe_v2": Family(ffn=moe.glm_moe, attention=bailing_attention),
-    "kimi_linear": Family(ffn=moe.kimi_linear, attention=latent),
+    "kimi_linear": Family(ffn=moe.kimi_linear, attention=kimi_attention, model=odd.attention_residuals),
     "minicpm3": Family(ffn=dense(bias="mlp_bias"), attention=latent),
     "ernie4_5_moe": Family(ffn=moe.ernie_moe, attention=by_flag(flag="use_bias"), tied=True),
     "minimax": MIXTRAL,
     "minimax_text_01": MIXTRAL,
     "minimax_m2": Family(ffn=experts_everywhere(correction_bias=True), attention=odd.minimax_m2_attention),
+    "minimax_m3": MINIMAX_M3,
+    "minimax_m3_vl": MINIMAX_M3,
+    "step3p5": Family(ffn=moe.step3p5, attention=step3p5_attention),
     "mimo_v2_flash": Family(ffn=moe.mimo, attention=mimo_attention),
     "gpt_oss": Family(ffn=experts_everywhere(bias=True, router_bias=True), attention=odd.gpt_oss_attention),
     "llama4": Family(ffn=moe.llama4, attention=by_flag()),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.hf_ffn_blocks import (
+    CHOSEN,
+    EXPERTS,
     Blocks,
     after_dense,
     dense,
     dense_entry,
+    enumerated,
     everywhere,
     leading_dense,
     moe_entry,
@@ -60,8 +63,50 @@ def glm_moe(config: Config, layout: Layout) -> Blocks:
 
 
 def kimi_linear(config: Config, layout: Layout) -> Blocks:
-    moe = moe_entry(config, n_shared_experts=config.optional("num_shared_experts", least=0) or 0, correction_bias=True)
+    """Kimi-Linear; Kimi-K3's routed experts work in a latent."""
+    moe = moe_entry(
+        config,
+        n_shared_experts=config.optional("num_shared_experts", least=0) or 0,
+        correction_bias=True,
+        moe_latent_size=config.optional("routed_expert_hidden_size"),
+        moe_latent_norm=config.flag("latent_moe_use_norm"),
+    )
     return leading_dense(config, layout, moe)
+
+
+def minimax_m3(config: Config, layout: Layout) -> Blocks:
+    """Dense blocks where moe_layer_freq (or mlp_layer_types) says 0, experts of intermediate_size elsewhere."""
+    types = config.words("mlp_layer_types", length=len(layout.layers))
+    freq = config.sizes("moe_layer_freq", length=len(layout.layers))
+    where = [word == "sparse" for word in types] if types else [bool(f) for f in freq or [1] * len(layout.layers)]
+    moe = moe_entry(
+        config,
+        width=("intermediate_size",),
+        shared_expert_intermediate_size=config.size("shared_intermediate_size"),
+        correction_bias=config.flag("use_routing_bias", default=True),
+    )
+    return placed(lambda index: where[index], dense_entry(config.size("dense_intermediate_size")), moe, layout)
+
+
+def step3p5(config: Config, layout: Layout) -> Blocks:
+    """Dense blocks up to the first experts (mlp_layer_types, moe_layers_enum or first_k_dense_replace)."""
+    count = len(layout.layers)
+    types = config.words("mlp_layer_types")
+    listed = enumerated(config, "moe_layers_enum")
+    if types is not None:
+        where = {index for index, word in enumerate(types[:count]) if word == "sparse"}
+    else:
+        first = config.optional("first_k_dense_replace", least=0)
+        where = set(range(3 if first is None else first, count)) if listed is None else listed
+    moe = {
+        "kind": "moe",
+        "num_experts": config.size("moe_num_experts", *EXPERTS),
+        "num_experts_per_tok": config.size("moe_top_k", *CHOSEN),
+        "moe_intermediate_size": config.size("moe_intermediate_size"),
+        "shared_expert_intermediate_size": config.size("share_expert_dim"),
+        "correction_bias": config.flag("use_moe_router_bias", default=True),
+    }
+    return placed(lambda index: index in where, dense_entry(config.size("intermediate_size")), moe, layout)
 
 
 def llama4(config: Config, layout: Layout) -> Blocks:

@@ -11,6 +11,7 @@ from kvcalc.importers.hf_ffn_blocks import (
     LayerNames,
     after_dense,
     dense_entry,
+    enumerated,
     everywhere,
     extra,
     for_kinds,
@@ -133,6 +134,25 @@ def deepseek_v4_model(config: Config, layout: Layout) -> Fields:
     }
 
 
+def attention_residuals(config: Config, layout: Layout) -> Fields:
+    """Kimi-K3: each sublayer, and the head, weighs the outputs of earlier blocks of layers of the same token.
+
+    Nothing of it is cached. Source: vLLM 0.33.0 models/kimi_k3/nvidia/model.py (self_attention_res_norm and _proj,
+    mlp_res_norm and _proj, output_attn_res_norm and _proj).
+    """
+    if config.optional("attn_res_block_size") is None:
+        return {}
+    hidden = config.size("hidden_size")
+    return {
+        "extra_weights": [
+            extra("attn_res.norm", hidden, count=2, per_layer=True),
+            extra("attn_res.proj", 1, hidden, count=2, per_layer=True),
+            extra("output_attn_res.norm", hidden),
+            extra("output_attn_res.proj", 1, hidden),
+        ]
+    }
+
+
 # MiniMax-M2, gpt-oss, LongCat, Step-3, Hunyuan
 
 
@@ -162,14 +182,7 @@ def longcat(config: Config, layout: Layout) -> Blocks:
 
 def step3(config: Config, layout: Layout) -> Blocks:
     """Experts with one shared in the layers that moe_layers_enum lists (a list, or numbers with commas)."""
-    listed = config.raw("moe_layers_enum")
-    if isinstance(listed, str):
-        parts = listed.split(",")
-        if not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
-            config.refuse("moe_layers_enum", "moe_layers_enum: expected layer numbers with commas between")
-        where = {int(part) for part in parts}
-    else:
-        where = set(config.sizes("moe_layers_enum") or range(1, len(layout.layers)))
+    where = enumerated(config, "moe_layers_enum") or set(range(1, len(layout.layers)))
     moe = {
         "kind": "moe",
         "num_experts": config.size("moe_num_experts"),

@@ -46,12 +46,14 @@ HARMLESS = frozenset({
     "pixel_shuffle_ratio", "pool_type", "position_embedding_type", "pretraining_tp", "projection_dim",
     "projection_hidden_size", "pruned_heads", "qk_layernorm", "qk_norm", "qk_norm_type", "qkv_bias",
     "query_pre_attn_scalar", "relative_attention_max_distance", "relative_attention_num_buckets",
+    "remove_invalid_values",
     "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "scale_attn_weights", "scale_decoder_outputs",
     "seconds_per_chunk", "sep_token_id", "share_expert_dim", "share_q_dim", "shared_intermediate_size",
     "spatial_pool_stride", "tie_encoder_decoder", "tie_lm_head", "tie_word_embeddings", "time_step_rank",
     "topk_group", "torchscript", "use_backbone_lora", "use_conv_bias", "use_decoder_only_language_model",
     "use_grouped_topk", "use_llm_lora", "use_logn_attn", "use_long_context", "use_mem_rope", "use_parallel_block",
-    "use_qk_norm", "use_shared_attention_adapter", "vocab_size_per_layer_input", "word_embed_proj_dim",
+    "use_qk_norm", "use_shared_attention_adapter", "use_unified_vision_chunk",
+    "vocab_size_per_layer_input", "word_embed_proj_dim",
 })  # fmt: skip
 """Single names known to say nothing of the cache in any family read here."""
 

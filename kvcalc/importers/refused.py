@@ -19,7 +19,6 @@ REFUSED: Mapping[str, Refused] = dict.fromkeys(
     "blt": Refused(reason="its local encoder and decoder keep caches per byte, its global model per patch"),
     "dots3_note_text": Refused(reason="its window layers and indexed layers keep latents of different shapes"),
     "glm5_next_text": Refused(reason="its pooled indexer keys are not described by any kind yet"),
-    "minimax_m3_vl_text": Refused(reason="its block-sparse indexer is not described by any kind yet"),
     "mistral_large4_text": Refused(reason="its layers share caches by kv_source_layers, which is not read yet"),
     "qwen4_exp_text": Refused(reason="its indexed layers are not described by any kind yet"),
     "prophetnet": Refused(reason="its n-gram streams keep more than one cache per layer"),

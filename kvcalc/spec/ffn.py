@@ -92,6 +92,8 @@ class Moe(Ffn):
     """A load-balancing bias per expert (DeepSeek-V3's e_score_correction_bias): not trained by gradient, yet stored."""
     moe_latent_size: Size | None = None
     """Width that routed experts work in, between two shared projections (Nemotron-3 Super)."""
+    moe_latent_norm: bool = False
+    """A norm of the routed experts' sum before it is projected back (Kimi-K3)."""
     zero_expert_num: Size0 = 0
     """Experts without weights that the router can choose as well (LongCat)."""
 
@@ -128,6 +130,8 @@ class Moe(Ffn):
         if self.moe_latent_size:
             yield from matrix("fc1_latent_proj", (self.moe_latent_size, hidden_size), Component.ROUTER)
             yield from matrix("fc2_latent_proj", (hidden_size, self.moe_latent_size), Component.ROUTER)
+            if self.moe_latent_norm:
+                yield vector("latent_norm", (self.moe_latent_size,), Component.ROUTER)
 
     def _shared(self, hidden_size: int) -> Iterator[Tensor]:
         part = Component.SHARED_EXPERTS

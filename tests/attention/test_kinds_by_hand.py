@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from factories import (
     FACTORIES,
+    block_sparse,
     chunked,
     compressed,
     cross,
@@ -104,6 +105,21 @@ def test_a_sparse_indexer_adds_one_key_per_token() -> None:
 
 def test_a_layer_that_shares_an_index_keeps_the_latent_alone() -> None:
     assert logical(sparse(index_cache="shared"), 63) == logical(mla(), 63)
+
+
+def test_a_block_sparse_indexer_adds_one_key_per_token_to_all_keys_and_values() -> None:
+    counted = size(block_sparse(), 63)
+    assert counted.logical_bytes == 63 * (2 * 3 * 96 + 40) * 2
+    assert counted.index_bytes == 63 * 40 * 2
+    assert logical(block_sparse(index_topk_blocks=1, index_block_size=7), 63) == counted.logical_bytes
+
+
+def test_minimax_m3_by_hand() -> None:
+    """MiniMax-M3: 60 layers of 4 KV heads x 128, an indexer key of 128 in 57 of them."""
+    assert 60 * 2 * 4 * 128 * 2 + 57 * 128 * 2 == 137_472
+    layers = (3, full(num_attention_heads=64, num_key_value_heads=4, head_dim=128))
+    sparse_layers = (57, block_sparse(num_attention_heads=64, num_key_value_heads=4, head_dim=128, index_head_dim=128))
+    assert logical(model(layers, sparse_layers), 1000) == 137_472_000
 
 
 def test_compressed_keeps_a_window_and_one_vector_per_complete_stride() -> None:

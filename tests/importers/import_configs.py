@@ -211,6 +211,35 @@ KNOWN: dict[str, Known] = {
                "full_attn_layers": [4], "kda_layers": [1, 2, 3], "num_heads": 4, "head_dim": 32,
                "short_conv_kernel_size": 4}), LATENT, 0, 3 * KDA_STATE,
     ),
+    "kimi_k3, in its container": Known(
+        {"model_type": "kimi_k3", "text_config": of(
+            "kimi_linear", num_hidden_layers=4, **MLA, num_experts=4, num_experts_per_token=2, num_shared_experts=1,
+            moe_intermediate_size=64, first_k_dense_replace=1, routed_expert_hidden_size=128, latent_moe_use_norm=True,
+            attn_res_block_size=2, mla_use_output_gate=True, activation_situ_linear_beta=25.0, linear_attn_config={
+                "full_attn_layers": [2, 4], "kda_layers": [1, 3], "num_heads": 4, "head_dim": 32,
+                "short_conv_kernel_size": 4, "use_full_rank_gate": True, "gate_lower_bound": -5.0})},
+        2 * LATENT, 0, 2 * KDA_STATE,
+    ),
+    "minimax_m3, block-sparse layers behind a full one": Known(
+        of("minimax_m3", num_hidden_layers=4, head_dim=64, dense_intermediate_size=512, shared_intermediate_size=64,
+           num_local_experts=4, num_experts_per_tok=2, moe_layer_freq=[0, 1, 1, 1], sparse_attention_config={
+               "sparse_attention_freq": [0, 1, 1, 1], "sparse_num_index_heads": 2, "sparse_index_dim": 16,
+               "sparse_block_size": 128, "sparse_topk_blocks": 16, "sparse_disable_index_value": [0, 1, 1, 1]}),
+        4 * KV + 3 * 16 * 2,
+    ),
+    "step3p7, flat, with more query heads in windows": Known(
+        of("step3p7", num_hidden_layers=4, head_dim=64, sliding_window=256, num_nextn_predict_layers=1,
+           layer_types=["full_attention", *["sliding_attention"] * 3, "sliding_attention"], num_experts=4,
+           num_experts_per_tok=2, moe_intermediate_size=64, share_expert_dim=64, first_k_dense_replace=1,
+           attention_other_setting={"attention_type": "sliding_attention", "num_attention_heads": 12,
+                                    "num_attention_groups": 2, "head_dim": 64}), KV, window(3),
+    ),
+    "glm_moe_dsa, indexers shared by name": Known(
+        of("glm_moe_dsa", num_hidden_layers=4, **{**MLA, "q_lora_rank": 48}, **INDEX, n_routed_experts=4,
+           num_experts_per_tok=2, moe_intermediate_size=64, n_shared_experts=1, first_k_dense_replace=1,
+           layer_types=["deepseek_sparse_attention"] * 4, index_share_for_mtp_iteration=True,
+           indexer_types=["full", "shared", "shared", "full"]), 4 * LATENT + 2 * 16 * 2,
+    ),
     "minimax-text": Known(
         of("minimax_text_01", head_dim=64, attn_type_list=[0, 0, 0, 1] * 3, num_local_experts=4, num_experts_per_tok=2),
         3 * KV, 0, 9 * 8 * 64 * 64 * 4,

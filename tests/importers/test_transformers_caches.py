@@ -96,6 +96,7 @@ CASES = [
     case("deepseek_v32", num_hidden_layers=4),
     case("glm_moe_dsa", num_hidden_layers=8, index_topk_freq=4),
     case("hy_v4", num_hidden_layers=6),
+    case("minimax_m3_vl_text", num_hidden_layers=5, layer_types=["full_attention"] + ["minimax_m3_sparse"] * 4),
     case("deepseek_v4", "window", num_hidden_layers=5, sliding_window=64),
     case("mamba", "conv", num_hidden_layers=3),
     case("falcon_mamba", "conv", num_hidden_layers=3),
@@ -117,7 +118,8 @@ CASES = [
 ]  # fmt: skip
 
 ROLES = {
-    "keys": "token", "values": "token", "indexer_keys": "index", "compressed_kv.compressor": "token",
+    "keys": "token", "values": "token", "indexer_keys": "index", "idx_keys": "index",
+    "compressed_kv.compressor": "token",
     "compressed_kv.indexer": "index", "conv_states": "conv", "recurrent_states": "state", "linear_cache": "state",
 }  # fmt: skip
 OUR_ROLES = {"key": "token", "value": "token", "latent": "token", "index": "index", "conv": "conv", "state": "state"}

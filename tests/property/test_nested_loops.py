@@ -54,6 +54,10 @@ entries = st.one_of(
         "sparse", index_head_dim=st.integers(1, 40), index_n_heads=small, index_topk=small,
         index_cache=st.sampled_from(["own", "shared"]),
     ),
+    headed(
+        kind=st.just("block_sparse"), index_head_dim=st.integers(1, 40), index_n_heads=st.just(1),
+        index_block_size=small, index_topk_blocks=small,
+    ),
     st.fixed_dictionaries(
         {"kind": st.just("compressed"), "num_attention_heads": small, "head_dim": st.integers(1, 90),
          "sliding_window": window, "compress_ratio": st.sampled_from([0, 1, 2, 4, 7, 128])}
@@ -101,7 +105,7 @@ def kept(entry: Mapping[str, Any], tokens: int, encoder: int) -> Iterator[tuple[
     """(role, rows, heads, width, own dtype) of one layer, rows counted one by one."""
     kind = entry["kind"]
     newest = range(tokens)
-    if kind in ("full", "sliding", "chunked", "cross"):
+    if kind in ("full", "sliding", "chunked", "cross", "block_sparse"):
         if kind == "sliding":
             newest = [t for t in newest if t >= tokens - entry["sliding_window"]]
         elif kind == "chunked":  # room for the fullest chunk that has been
@@ -112,6 +116,8 @@ def kept(entry: Mapping[str, Any], tokens: int, encoder: int) -> Iterator[tuple[
         rows = sum(1 for _ in newest)
         yield "key", rows, entry["num_key_value_heads"], entry["head_dim"], None
         yield "value", rows, entry["num_key_value_heads"], entry.get("v_head_dim") or entry["head_dim"], None
+        if kind == "block_sparse":
+            yield "index", tokens, 1, entry["index_head_dim"], None
     elif kind in ("mla", "sparse"):
         yield "latent", tokens, 1, entry["kv_lora_rank"] + entry["qk_rope_head_dim"], None
         if kind == "sparse" and entry["index_cache"] == "own":

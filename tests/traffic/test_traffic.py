@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic_models import gqa, mla, model, workload
 
+from kvcalc.attention.block_sparse import BlockSparse
 from kvcalc.attention.compressed import Compressed
 from kvcalc.attention.cross import Cross
 from kvcalc.attention.gated_delta_net import GatedDeltaNet
@@ -90,6 +91,20 @@ def test_sparse_indexer_scans_all_and_reads_the_chosen() -> None:
     assert flops(counted, "scores") == 61 * 2048 * 128 * 2 * 576
     short = traffic(model((61, kind)), workload(100))
     assert short.kv_read_bytes == 61 * 100 * 576 * 2
+
+
+def test_block_sparse_scans_all_and_reads_whole_blocks() -> None:
+    """MiniMax-M3: 4 indexer heads over 128-wide keys of every token, 16 blocks of 128 tokens for each of 4 KV heads."""
+    kind = BlockSparse(
+        num_attention_heads=64, num_key_value_heads=4, head_dim=128, index_head_dim=128, index_n_heads=4,
+        index_block_size=128, index_topk_blocks=16,
+    )  # fmt: skip
+    counted = traffic(model((57, kind)), workload(32768))
+    assert counted.index_read_bytes == 57 * 32768 * 128 * 2
+    assert counted.kv_read_bytes == 57 * 2048 * 2 * 4 * 128 * 2
+    assert flops(counted, "index") == 57 * 32768 * 4 * 2 * 128
+    assert flops(counted, "scores") == 57 * 2048 * 64 * 2 * 128
+    assert traffic(model((57, kind)), workload(100)).kv_read_bytes == 57 * 100 * 2 * 4 * 128 * 2
 
 
 def test_compressed_reads_window_and_chosen_strides() -> None:

@@ -62,7 +62,7 @@ def ours(config: Any) -> ParameterCount:
 
 
 def check(family: str, **change: Any) -> None:
-    config = transformers.AutoConfig.for_model(family, **FAMILIES[family], **change)
+    config = transformers.AutoConfig.for_model(family, **FAMILIES.get(family, {}), **change)
     without, with_buffers = theirs(config)
     assert ours(config).total in (without, with_buffers)
 
@@ -75,3 +75,11 @@ def test_class_defaults(family: str) -> None:
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - NESTED))
 def test_other_depth_and_an_odd_vocabulary(family: str) -> None:
     check(family, num_hidden_layers=8, vocab_size=1003, pad_token_id=0)
+
+
+def test_block_sparse_layers_behind_full_ones() -> None:
+    check(
+        "minimax_m3_vl_text", num_hidden_layers=8, vocab_size=1003,
+        layer_types=["full_attention"] * 3 + ["minimax_m3_sparse"] * 5,
+        mlp_layer_types=["dense"] * 3 + ["sparse"] * 5,
+    )  # fmt: skip
