@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kvcalc.spec.model import ModelSpec
 
 SPEC_SUFFIXES = (".yaml", ".yml")
+_SEPARATORS = str.maketrans("", "", "-._")
+"""What a catalogue name may hold beside letters and digits."""
 SPEC_FOLDER = Path(__file__).resolve().parents[2] / "model_specs"
 """Where the shipped specs lie: beside the package, in a checkout as in a wheel."""
 
@@ -56,17 +58,26 @@ def looks_like_path(model: str) -> bool:
     return model == "-" or model.endswith(SPEC_SUFFIXES) or model.startswith((".", "/", "~"))
 
 
+def short_forms(hub_id: str) -> tuple[str, ...]:
+    """A hub id as people write it: whole, without its organisation, and without `-instruct`."""
+    name = hub_id.rpartition("/")[2]
+    return (hub_id, name, name.removesuffix("-instruct"))
+
+
 def catalogue_name(model: str) -> str | None:
-    """The catalogue name of a shipped model by that name or by a hub id; None where MODEL is a file, or unknown."""
+    """The catalogue name of a shipped model by that name or by a hub id, with or without its organisation.
+
+    None where MODEL is a file, or unknown.
+    """
     key = model.strip().lower()
-    if key.replace("-", "").replace(".", "").isalnum() and isfile(SPEC_FOLDER / f"{key}.yaml"):
+    if key.translate(_SEPARATORS).isalnum() and isfile(SPEC_FOLDER / f"{key}.yaml"):
         return key
     if looks_like_path(model) or exists(model):
         return None
     # Only files in which the word stands at all are worth parsing.
     word = key.encode()
     named = (name for name, path in shipped().items() if word in path.read_bytes().lower())
-    return next((name for name in named if key in _hub_ids_of(name)), None)
+    return next((name for name in named if any(key in short_forms(i) for i in _hub_ids_of(name))), None)
 
 
 def find_model(model: str) -> ModelSpec:

@@ -40,7 +40,7 @@ OFFERED = {
     "kvcalc si": ["size"],
     "kvcalc size gemma-3-2": ["gemma-3-27b"],
     "kvcalc compare qwen-72b deepseek-v3.": ["deepseek-v3.2"],
-    "kvcalc size meta-llama/Llama-3.2": ["meta-llama/Llama-3.2-3B"],
+    "kvcalc size meta-llama/Llama-3.2": ["meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-3B"],
     "kvcalc size ./model": [],
     "kvcalc tiers qwen-72b --gpu h100": ["h100-nvl", "h100-pcie", "h100-sxm"],
     "kvcalc sweep qwen-72b --gpu h200,a100-80": ["h200,a100-80gb", "h200,a100-80gb-pcie"],
