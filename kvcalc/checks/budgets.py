@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.checks.capacity import Need, need_of
 from kvcalc.checks.rule import Hit, Rule, in_a_file
 from kvcalc.checks.subject import ModelFile
 from kvcalc.footprint import Footprint, footprint, growth, workload_for
@@ -13,12 +13,15 @@ from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import Budget, BytesAt, FitsOn
 from kvcalc.units import format_bytes
 
+if TYPE_CHECKING:
+    from kvcalc.plan.verdict import Verdict
+
 
 def _sized(value: int) -> str:
     return f"{value:,} B" + (f" ({format_bytes(value)})" if value >= 1024 else "")
 
 
-def _at(file: ModelFile, wanted: BytesAt | FitsOn) -> Footprint:
+def _at(file: ModelFile, wanted: BytesAt) -> Footprint:
     """Our figures for a budget's workload."""
     workload, _ = workload_for(
         file.layout,
@@ -30,8 +33,25 @@ def _at(file: ModelFile, wanted: BytesAt | FitsOn) -> Footprint:
     return footprint(file.layout, workload)
 
 
-def _need(file: ModelFile, fits: FitsOn) -> Need:
-    return need_of(file.spec, _at(file, fits).logical_bytes, fits.gpu)
+def _planned(file: ModelFile, fits: FitsOn) -> Verdict | None:
+    """Why the planner finds no layout of these accelerators that holds the workload; None where it does.
+
+    Raises:
+        KvcalcError: an unknown name, no length, or weights of which too little is said.
+    """
+    # Few specs have such a budget, and the planner takes longer to import than a spec to check.
+    from kvcalc.plan.planfile import PlanSpec
+    from kvcalc.plan.resolving import answer
+    from kvcalc.plan.verdict import verdicts
+
+    if fits not in file.memo:
+        asked = PlanSpec(
+            model=file.spec.name, gpu=fits.gpu, gpus=fits.count, batch_size=fits.batch_size, seq_len=fits.seq_len,
+            encoder_len=fits.encoder_len, kv_cache_dtype=fits.kv_cache_dtype, engine=fits.engine,
+        )  # fmt: skip
+        file.memo[fits] = next(verdicts(asked, answer(asked, model=file.spec)), None)
+    found: Verdict | None = file.memo[fits]
+    return found
 
 
 def per_token(file: ModelFile) -> Iterator[Hit]:
@@ -70,22 +90,16 @@ def at_workload(file: ModelFile) -> Iterator[Hit]:
 
 
 def on_gpus(file: ModelFile) -> Iterator[Hit]:
-    """Weights and cache against the memory of all accelerators together."""
+    """The planner's answer."""
     wanted = file.spec.budget.fits_on if file.spec.budget else None
     if wanted is None:
         return
     try:
-        need = _need(file, wanted)
+        unmet = _planned(file, wanted)
     except KvcalcError:
         return
-    have = wanted.count * need.gpu_bytes
-    if need.total > have:
-        message = (
-            f"{_sized(need.total)} do not fit on {wanted.count:,} x {need.gpu} ({_sized(have)}): "
-            f"{_sized(need.total - have)} short, at least {need.gpus:,} are needed"
-        )
-        hint = f"weights {_sized(need.weight_bytes)} + cache {_sized(need.cache_bytes)}; see `kvcalc plan`"
-        yield Hit(loc=("budget", "fits_on"), key=True, message=message, help=hint)
+    if unmet is not None:
+        yield Hit(loc=("budget", "fits_on"), key=True, message=unmet.message, help=unmet.help)
 
 
 def not_computable(file: ModelFile) -> Iterator[Hit]:
@@ -96,7 +110,7 @@ def not_computable(file: ModelFile) -> Iterator[Hit]:
     parts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("max_bytes_per_token", lambda: growth(file.layout.groups, parse_kv_cache_dtype(budget.kv_cache_dtype))),
         ("max_bytes_at", lambda: budget.max_bytes_at and _at(file, budget.max_bytes_at)),
-        ("fits_on", lambda: budget.fits_on and _need(file, budget.fits_on)),
+        ("fits_on", lambda: budget.fits_on and _planned(file, budget.fits_on)),
     )
     for key, compute in parts:
         if getattr(budget, key) is None:
@@ -136,11 +150,11 @@ RULES: tuple[Rule[ModelFile], ...] = (
     Rule(
         code="KV503",
         name="does-not-fit",
-        summary="weights and cache exceed the accelerators that the budget names",
-        why="`budget: {fits_on: {gpu: h200, count: 8}}` adds the weights and the logical cache (one sequence "
-        "of the whole context, unless a workload is given) and compares them with the memory of all "
-        "accelerators together. Nothing is allowed for an engine's overheads or for what is replicated, "
-        "so a failure is certain; `kvcalc plan` says more.",
+        summary="weights and cache do not fit on the accelerators that the budget names",
+        why="`budget: {fits_on: {gpu: h200, count: 8}}` asks the planner for a layout of at most 8 of them that holds "
+        "one sequence of the whole context (unless a workload is given), with the rules and overheads of vLLM, "
+        "or of `engine`. `engine: ideal` allows nothing for overheads. A plan file can ask for more; "
+        "`kvcalc plan` shows the ledger.",
         check=on_gpus,
     ),
     Rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -111,14 +111,9 @@ class PlannedFile:
     @cached_property
     def answer(self) -> PlanReport | KvcalcError:
         """The plan, made once for all rules, or why there can be none."""
-        from kvcalc.plan.planning import plan
-        from kvcalc.plan.resolving import resolve
+        from kvcalc.plan.resolving import answer
 
         try:
-            resolved = resolve(self.file.spec, self.file, alternatives=False)
-            report = plan(resolved.request, resolved.hardware)
-            if report.fits:
-                return report
-            return plan(replace(resolved.request, alternatives=True), resolved.hardware)
+            return answer(self.file.spec, self.file)
         except KvcalcError as error:
             return error

@@ -164,8 +164,8 @@ class Engine:
     capacity: Callable[[ModelSpec, StageBudgets, Any, FormatChoice], Capacity] | None = None
     """(spec, budget bytes of every rank or of each stage's, settings, formats)"""
     budget: Callable[..., Budget] | None = None
-    gpu_defaults: Callable[[int, str], Mapping[str, int]] | None = None
-    """(bytes of a GPU's memory, its name) -> the settings that the engine chooses by them."""
+    gpu_defaults: Callable[[str, int, str], Mapping[str, int]] | None = None
+    """(version, bytes of a GPU's memory, its name) -> the settings that the engine chooses by them."""
     dense_over_data: bool = False
     """Whether data-parallel attention leaves dense blocks and the head split over all ranks of a stage."""
     even_experts: bool = False

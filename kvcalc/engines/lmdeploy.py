@@ -200,7 +200,7 @@ def memory_budget(
     )  # fmt: skip
 
 
-def gpu_defaults(memory_bytes: int, name: str) -> dict[str, int]:
+def gpu_defaults(version: str, memory_bytes: int, name: str) -> dict[str, int]:
     """The largest batch by the GPU's name (lmdeploy 0.18.0 utils.py get_max_batch_size)."""
     sizes = {"a100": 384, "a800": 384, "h100": 1024, "h800": 1024, "h200": 1024}
     return {"max_batch_size": next((size for word, size in sizes.items() if word in name.lower()), 128)}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NODES = 4
 """Where nothing fits, alternatives are sought in up to this many nodes."""
+MORE = 16
+"""... and more of the same in up to this many."""
 OTHERS = 3
 
 
@@ -42,6 +44,8 @@ def alternatives(request: Request, search: Search, found: Minimum) -> Iterator[A
     if request.target.asked:
         slower = replace(request, target=type(request.target)())
         yield from ask("without the speed asked for", slower, hardware, most)
+    if fewest is None and request.max_gpus < MORE * search.node:
+        yield from ask("more of them", request, hardware, MORE * search.node)
     if fewest == 1:
         return
     if "fp8" not in request.formats.name:

@@ -15,12 +15,18 @@ from kvcalc.footprint import Workload
 from kvcalc.formats import Role, ceil_div
 from kvcalc.plan.layouts import Layout, Rules
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.overheads import Split, split_memory
+from kvcalc.plan.overheads import ABSORBED, ACTIVATION, Split, split_memory
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec, layer_groups
 from kvcalc.weights.activation import Trial, activation_bytes
-from kvcalc.weights.ledger import WeightLedger, WeightScheme, weight_bytes, weight_bytes_per_stage
+from kvcalc.weights.ledger import (
+    WeightLedger,
+    WeightScheme,
+    absorbed_bytes,
+    weight_bytes,
+    weight_bytes_per_stage,
+)
 from kvcalc.weights.sharding import WeightSharding
 
 Group = Literal["reserve", "overhead", "weights", "cache"]
@@ -122,7 +128,7 @@ class Job:
         """Settings that the engine chooses by the GPU."""
         if self.engine.gpu_defaults is None:
             return ()
-        return tuple(self.engine.gpu_defaults(hardware.memory.plan_bytes, hardware.name).items())
+        return tuple(self.engine.gpu_defaults(self.engine.version, hardware.memory.plan_bytes, hardware.name).items())
 
     def settings(self, parallel: Parallel, seq_len: int, defaults: Defaults) -> Any:
         """The engine's settings for ranks, the longest request and a GPU.
@@ -209,22 +215,28 @@ class Job:
     def splits(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[Split, ...]:
         """What the engine keeps back and spends beside weights and cache, on a rank of each stage."""
         total, defaults = hardware.memory.plan_bytes, self.gpu_defaults(hardware)
-        key = (total, layout, defaults)
+        key = (total, self.sharding(layout), defaults)
         if key not in self._splits:
             settings = self.settings(layout.parallel, seq_len, defaults)
-            trial: Trial | None = getattr(settings, "trial", None)
-            weights = self.weights(layout)
             self._splits[key] = tuple(
                 split_memory(
-                    self.engine, settings, total=total, weights=each.total, utilization=self.utilization,
-                    given=self.overheads,
-                    activation=None if trial is None else activation_bytes(
-                        self.spec, self.sharding(layout), trial, samples=stage == len(weights) - 1
-                    ),
+                    self.engine, settings, total=total, weights=weights.total, utilization=self.utilization,
+                    given=self.overheads, estimates=estimates,
                 )
-                for stage, each in enumerate(weights)
+                for weights, estimates in zip(self.weights(layout), self._estimates(layout, settings), strict=True)
             )  # fmt: skip
         return self._splits[key]
+
+    def _estimates(self, layout: Layout, settings: Any) -> list[dict[str, int]]:
+        """Overheads as the model makes them, on a rank of each stage."""
+        sharding = self.sharding(layout)
+        found = [{ABSORBED: size} for size in absorbed_bytes(self.spec, self.scheme, sharding)]
+        trial: Trial | None = getattr(settings, "trial", None)
+        if trial is not None:
+            for stage, estimates in enumerate(found):
+                last = stage == layout.pipeline - 1
+                estimates[ACTIVATION] = activation_bytes(self.spec, sharding, trial, samples=last)
+        return found
 
     def cache_budgets(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[int, ...]:
         """Bytes that weights and overheads leave to the cache, on the fullest rank of each stage."""

@@ -10,7 +10,7 @@ from typing import Any
 from kvcalc.engines.base import Engine
 from kvcalc.engines.budgets import WEIGHTS, Budget, Charge, Overhead, divide
 
-ACTIVATION = "activation"
+ACTIVATION, ABSORBED = "activation", "absorbed"
 
 OWN_TERMS: Mapping[str, str] = {
     "framework": "CUDA context and libraries",
@@ -39,16 +39,17 @@ def split_memory(
     weights: int,
     utilization: Fraction | None,
     given: Mapping[str, int],
-    activation: int | None,
+    estimates: Mapping[str, int],
 ) -> Split:
     """The engine's own rule for its budget; engines without one keep nothing back unless told to.
+
+    `estimates` are overheads as this model makes them, for the engine that has such.
 
     Raises:
         KvcalcError: an overhead that the engine does not have.
     """
     if engine.budget is None:
         return _split(_own_budget(engine, total, weights, utilization, given))
-    estimates = {} if activation is None else {ACTIVATION: activation}
     return _split(
         engine.budget(
             settings, gpu_memory_bytes=total, weights_bytes=weights, utilization=utilization, overheads=given,

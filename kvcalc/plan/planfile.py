@@ -111,7 +111,7 @@ class PlanSpec:
     osl: Count | None = None
     """Tokens of an answer."""
     lengths: FileName | None = None
-    """CSV trace of real requests, in place of `seq_len`."""
+    """Trace of real requests (CSV or JSON lines), in place of `seq_len`."""
     slo: Slo | None = None
     kv_cache_dtype: Name = "bf16"
     weight_dtype: Name | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
@@ -16,7 +16,8 @@ from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Pins, check_pins
 from kvcalc.plan.lengths import Lengths, Trace, load_trace
 from kvcalc.plan.planfile import BYTE_RATE, DURATION, PlanFile, PlanSpec, contradictions, placed
-from kvcalc.plan.planning import OBJECTIVES, Request
+from kvcalc.plan.planning import OBJECTIVES, Request, plan
+from kvcalc.plan.report import PlanReport
 from kvcalc.plan.search import MAX_GPUS
 from kvcalc.plan.times import NODE_LINK
 from kvcalc.problems import KvcalcError, usage_error
@@ -72,7 +73,7 @@ def resolve(
         scheme = weight_scheme(found, spec.weight_dtype)
     if spec.objective not in OBJECTIVES:
         raise usage_error(f"unknown objective {str(spec.objective)[:30]!r}", help=f"one of {', '.join(OBJECTIVES)}")
-    demand, trace = _demand(spec, found, at)
+    demand, trace = _demand(spec, found, file)
     with at("tensor_parallel_size"):
         pins = _pins(spec)
     with at("overheads"):
@@ -101,6 +102,21 @@ def resolve(
     with at(_pinned_key(spec)):
         check_pins(request.job().rules, pins)
     return Resolved(request=request, hardware=gpus, remarks=remarks)
+
+
+def answer(
+    spec: PlanSpec, file: PlanFile | None = None, *, model: ModelSpec | None = None, alternatives: bool = True
+) -> PlanReport:
+    """The plan; what else would do is looked for (if at all) only where it does not fit.
+
+    Raises:
+        KvcalcError: as `resolve`.
+    """
+    resolved = resolve(spec, file, model=model, alternatives=False)
+    report = plan(resolved.request, resolved.hardware)
+    if report.fits or not alternatives:
+        return report
+    return plan(replace(resolved.request, alternatives=True), resolved.hardware)
 
 
 class _Places:
@@ -134,15 +150,28 @@ def _count(spec: PlanSpec, key: str, at: _Places) -> int | None:
         return None if value is None else parse_count(str(value), key)
 
 
-def _demand(spec: PlanSpec, model: ModelSpec, at: _Places) -> tuple[Demand, Trace | None]:
-    """Sequences and their lengths: given, of a trace, prompt + answer, or the model's whole context."""
-    batch, tokens, isl, osl = (_count(spec, key, at) for key in ("batch_size", "seq_len", "isl", "osl"))
-    with at("lengths"):
-        trace = load_trace(spec.lengths) if spec.lengths is not None else None
-    if tokens is None and isl is not None and osl is not None:
-        tokens = isl + osl
+def length_of(spec: PlanSpec, file: PlanFile | None = None) -> tuple[int | None, Trace | None]:
+    """(tokens of a sequence, the trace that they are of); None where the model's context is meant.
+
+    Raises:
+        KvcalcError: no count, or a trace that cannot be read.
+    """
+    at = _Places(file)
+    tokens, isl, osl = (_count(spec, key, at) for key in ("seq_len", "isl", "osl"))
+    if spec.lengths is not None:
+        with at("lengths"):
+            trace = load_trace(spec.lengths)
+        return trace.totals.longest, trace
+    return (isl + osl if tokens is None and isl is not None and osl is not None else tokens), None
+
+
+def _demand(spec: PlanSpec, model: ModelSpec, file: PlanFile | None) -> tuple[Demand, Trace | None]:
+    """Sequences and their lengths; a trace also says how long prompts and answers are, unless the plan does."""
+    at = _Places(file)
+    batch, isl, osl = (_count(spec, key, at) for key in ("batch_size", "isl", "osl"))
+    tokens, trace = length_of(spec, file)
     tokens = tokens or model.max_position_embeddings
-    if tokens is None and trace is None:
+    if tokens is None:
         with at("model"):
             raise usage_error(f"{model.name} states no context length", help="give seq_len, or isl and osl")
     rate = None
@@ -151,8 +180,16 @@ def _demand(spec: PlanSpec, model: ModelSpec, at: _Places) -> tuple[Demand, Trac
             rate = float(parse_decimal(str(spec.rate), "rate"))
     elif batch is None:
         batch = 1
-    held = trace.bucketed if trace else Lengths.of(tokens or 1)
-    return Demand(lengths=held, batch_size=batch, rate=rate, isl=isl, osl=osl), trace
+    decoded = int(trace.mean_decoded) if trace and isl is None and osl is None else None
+    with at("lengths"):
+        demand = Demand(
+            lengths=trace.bucketed if trace else Lengths.of(tokens), batch_size=batch, rate=rate, decoded=decoded,
+            isl=isl if isl is not None or trace is None else trace.isl,
+            osl=osl if osl is not None or trace is None else trace.osl,
+        )  # fmt: skip
+        if spec.slo and spec.slo.ttft is not None and demand.isl is None:
+            raise usage_error("a time to the first token needs the length of the prompt", help="give isl")
+    return demand, trace
 
 
 def _target(spec: PlanSpec, at: _Places) -> Target:

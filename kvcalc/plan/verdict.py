@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kvcalc.plan.demand import Target
 from kvcalc.plan.planfile import Expected, PlanSpec
 from kvcalc.plan.report import GpuPlan, PlanReport
 from kvcalc.plan.search import MAX_GPUS
 from kvcalc.spec.document import Loc
-
-SPEED = ("tpot", "ttft", "rate")
+from kvcalc.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,35 +41,38 @@ def verdicts(spec: PlanSpec, report: PlanReport) -> Iterator[Verdict]:
 
 def _unmet(spec: PlanSpec, report: PlanReport) -> Verdict:
     """No kind of GPU is enough: which bound is missed where memory suffices, or how many bytes are missing."""
-    slow = next((plan for plan in report.plans if plan.fewest_for_memory is not None), None)
+    slow = next((plan for plan in report.plans if _bound(plan, report)), None)
     plan = slow or report.plans[0]
     others = "".join(f", nor on {other.gpu}" for other in report.plans if other is not plan)
     where = f"up to {MAX_GPUS if spec.gpus is None else spec.gpus} x {plan.gpu}{others}"
-    if slow:
-        miss = next((short for short in plan.proof if short.breaks in SPEED), None)
-        bound = miss.breaks if miss else next(iter(_asked(spec)))
-        detail = f": {miss.detail} ({miss.gpus:,} x {plan.gpu}, {miss.label})" if miss else ""
-        return Verdict(
-            code="KV507", loc=("rate",) if bound == "rate" else ("slo", bound), help=_nearest(plan),
-            message=f"{report.model} is not fast enough on {where}{detail}",
-        )  # fmt: skip
+    bound = _bound(plan, report)
+    if bound:
+        loc, detail = bound
+        message = f"{report.model} is not fast enough on {where}: {detail}"
+        return Verdict(code="KV507", loc=loc, message=message, help=_alternatives(plan))
     last = plan.proof[0] if plan.proof else None
     detail = last.detail if last else "no layout is one that engines take"
     short = f" ({last.short_bytes:,} B short per GPU)" if last and last.short_bytes else ""
     return Verdict(
-        code="KV506", loc=("gpus",) if spec.gpus is not None else ("gpu",), help=_nearest(plan),
+        code="KV506", loc=("gpus",) if spec.gpus is not None else ("gpu",), help=_alternatives(plan),
         message=f"{report.model} does not fit on {where}: {detail}{short}",
     )  # fmt: skip
 
 
-def _asked(spec: PlanSpec) -> tuple[str, ...]:
-    """The bounds that the plan asks for."""
-    slo = spec.slo
-    asked = {"tpot": slo and slo.tpot, "ttft": slo and slo.ttft, "rate": spec.rate}
-    return tuple(bound for bound, given in asked.items() if given is not None)
+def _bound(plan: GpuPlan, report: PlanReport) -> tuple[Loc, str] | None:
+    """(key, by how much) of the bound on time that the best layout misses; None where memory does not suffice."""
+    if plan.nearest is not None:
+        target = Target(tpot_s=report.tpot_s, ttft_s=report.ttft_s)
+        _, name = target.excess(plan.nearest.speed)
+        took, asked = getattr(plan.nearest.speed, f"{name}_s"), getattr(target, f"{name}_s")
+        best = f"{plan.nearest.gpus:,} x {plan.gpu} ({plan.nearest.label})"
+        detail = f"{name.upper()} is at least {format_seconds(took)} on {best}, {format_seconds(asked)} asked for"
+        return ("slo", name), detail
+    overloaded = next((short for short in plan.proof if short.breaks == "rate"), None)
+    return (("rate",), overloaded.detail) if overloaded else None
 
 
-def _nearest(plan: GpuPlan) -> str | None:
+def _alternatives(plan: GpuPlan) -> str | None:
     """What would do, as far as the plan has looked."""
     found = [f"{near.change}: {near.gpus:,} x {near.gpu}" for near in plan.alternatives if near.gpus is not None]
     return "; ".join(found[:3]) or None

@@ -112,7 +112,7 @@ class BytesAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitsOn:
-    """Accelerators that must hold the weights and the cache of a workload."""
+    """Accelerators that must hold the weights and the cache of a workload, as `kvcalc plan` calculates."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -123,6 +123,8 @@ class FitsOn:
     """Default: the model's context."""
     encoder_len: Size0 | None = None
     kv_cache_dtype: Name = "bf16"
+    engine: Name = "vllm"
+    """NAME or NAME@VERSION; `ideal` allows nothing for overheads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

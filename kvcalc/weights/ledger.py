@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
@@ -141,6 +142,32 @@ def weight_bytes_per_stage(
         extra = weights.mtp if mtp and is_last else ()
         ledgers.append(_ledger(scheme, local, [sharding.local(tensor) for tensor in extra]))
     return tuple(ledgers)
+
+
+LATENT_UP = "kv_b_proj.weight"
+"""The projection of a latent to the heads' K and V, which decoding multiplies into queries and outputs instead."""
+
+
+def absorbed_bytes(spec: ModelSpec, scheme: WeightScheme, sharding: WeightSharding) -> tuple[int, ...]:
+    """16-bit copies of quantised up-projections of latents, on a rank of each pipeline stage.
+
+    Engines keep them beside the checkpoint's own (vLLM 0.33.0 layers/attention/mla_attention.py
+    process_weights_after_loading: W_UK and W_UV).
+    """
+    layers = inventory(spec).layers
+    sizes = [
+        sum(
+            prod(sharding.local(tensor).shape) * 2
+            for tensor in layer
+            if tensor.name == LATENT_UP and scheme.format(tensor).element_bits != 16
+        )
+        for layer in layers
+    ]
+    found, start = [], 0
+    for count in sharding.layers_of_stages(len(layers)):
+        found.append(sum(sizes[start : start + count]))
+        start += count
+    return tuple(found)
 
 
 def _ledger(scheme: WeightScheme, tensors: Iterable[tuple[Tensor, int]], mtp: Iterable[Tensor]) -> WeightLedger:

@@ -91,27 +91,27 @@ def _log_lines(
 
 
 def _charges(settings: Settings) -> tuple[Charge, ...]:
-    """What machines make of them differs too much to predict: defaults with the range of published logs."""
-    graphs = settings.counts_graphs
+    """What machines make of them differs too much to predict: defaults with the range of published logs.
+
+    docs/memory.md says where each figure was read.
+    """
+    graphs = GIB * 6 // 10 if settings.counts_graphs else 0
     return (
         Charge(
-            name="non_torch", bytes=outside_bytes(settings.parallel.ranks),
-            low=int(Fraction(5, 100) * GIB), high=int(Fraction(358, 100) * GIB), within=True,
-            source="CUDA context, and buffers of NCCL and all-reduce where ranks talk: 0.23 and 0.47 GiB on one GPU"
-            " (B300, RTX 3090), 1.38 and 1.74 on 2 and 8 x H200, 0.25 on 2 x RTX 4090 (vllm issue 13061), 1.79 and"
-            " 3.58 on 1 and 2 x H100 (PR 10511)",
+            name="non_torch", bytes=outside_bytes(settings.parallel.ranks), low=GIB // 20, high=GIB * 358 // 100,
+            source="CUDA context, NCCL: 0.05 to 3.58 GiB in logs", within=True,
         ),
         Charge(
-            name="activation", bytes=int(Fraction(13, 10) * GIB), low=int(Fraction(19, 100) * GIB),
-            high=int(Fraction(3663, 100) * GIB), within=True,
-            source="peak of the forward pass and sampler that the trial run measures: 0.19 (vllm issue 13061), 1.26"
-            " (PR 10511), 5.58 (Qwen3-Next on 2 x H200), 36.63 GiB (PR 12126, vision)",
+            name="activation", bytes=GIB * 13 // 10, low=GIB * 19 // 100, high=GIB * 3663 // 100,
+            source="peak of the trial run: 0.19 to 36.63 GiB in logs", within=True,
         ),
         Charge(
-            name="cuda_graphs", bytes=int(Fraction(6, 10) * GIB) if graphs else 0, low=int(Fraction(4, 100) * GIB),
-            high=7 * GIB, within=True,
-            source="estimate for captured graphs (from 0.20): 0.27 to 1.55 GiB, median 0.6, between versions 0.19 and"
-            " 0.20 of six servers on H200; vllm issue 53013: 118.65 by a defect",
+            name="absorbed", bytes=0, high=2 * GIB, within=True,
+            source="16-bit copies of a quantised kv_b_proj (MLA): 0.29 GiB for DeepSeek-R1 at TP8",
+        ),
+        Charge(
+            name="cuda_graphs", bytes=graphs, low=GIB // 25, high=7 * GIB, within=True,
+            source="estimate for captured graphs, from 0.20: 0.04 to 7 GiB in logs",
         ),
     )  # fmt: skip
 

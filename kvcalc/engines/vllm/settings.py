@@ -27,7 +27,8 @@ UTILIZATION_092 = (0, 21, 0)
 GRAPHS_COUNTED = (0, 20, 0)
 """From here the cache pays for an estimate of the CUDA graphs (gpu_worker.py says 0.21, logs of 0.20.0 already do)."""
 SAMPLER_KERNEL = (0, 17, 0)
-"""From here top-k and top-p filter in place (v1/sample/ops/topk_topp_triton.py); before, they sorted the logits."""
+"""From here top-k and top-p filter in place (v1/sample/ops/topk_topp_triton.py); before, they sorted the logits.
+Work spaces of experts stay allocated from then on, too (v1/worker/workspace.py): logs of 0.16 and 0.18 differ so."""
 FIRST_V1 = (0, 8, 0)
 """Before (V0), blocks had no null block."""
 
@@ -109,7 +110,7 @@ class Settings:
         sorts = self.release < SAMPLER_KERNEL
         return Trial(
             tokens=self.max_num_batched_tokens, sequences=min(self.max_num_seqs, self.max_num_batched_tokens),
-            logit_bytes=SORTED_LOGIT_BYTES if sorts else LOGIT_BYTES,
+            logit_bytes=SORTED_LOGIT_BYTES if sorts else LOGIT_BYTES, keeps_workspaces=not sorts,
         )  # fmt: skip
 
     @property
@@ -121,11 +122,12 @@ class Settings:
         return Fraction(92, 100) if self.release >= UTILIZATION_092 else Fraction(90, 100)
 
 
-def gpu_defaults(memory_bytes: int, name: str) -> dict[str, int]:
+def gpu_defaults(version: str, memory_bytes: int, name: str) -> dict[str, int]:
     """Tokens and sequences of a step unless given (vLLM 0.33.0 engine/arg_utils.py get_batch_defaults).
 
-    A100s and GB10 count among the small GPUs there, whatever their memory.
+    A100s and GB10 count among the small GPUs there, whatever their memory; before V1 all do in their sequences.
     """
     small = memory_bytes < LARGE or any(word in name.lower() for word in ("a100", "gb10"))
     tokens = 2048 if small else 8192 if memory_bytes < LARGEST else 16384
-    return {"max_num_batched_tokens": tokens, "max_num_seqs": 256 if small else 1024}
+    few = small or version_key(version) < FIRST_V1
+    return {"max_num_batched_tokens": tokens, "max_num_seqs": 256 if few else 1024}
