@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -101,6 +101,8 @@ def load(command: Command) -> TyperCommand:
     """A command with its options."""
     app = typer.Typer(add_completion=False, context_settings=dict(SETTINGS))
     body = command.body()
+    # Typer reads the annotations three times; those that are text would be compiled, and make new options, each time.
+    body.__annotations__ = get_type_hints(body, include_extras=True)
     if "_KVCALC_COMPLETE" in os.environ:
         from kvcalc.cli.completion import attach
 

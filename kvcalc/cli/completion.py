@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 from typer.models import ParameterInfo
 
@@ -99,10 +99,8 @@ COMPLETED: Mapping[str, Complete] = {
 
 
 def attach(body: Callable[..., None]) -> None:
-    """Gives the parameters of a command their completions."""
-    hints = get_type_hints(body, include_extras=True)
-    body.__annotations__ = hints  # no longer text, of which each reading would make new options
-    for name, hint in hints.items():
+    """Gives the parameters of a command their completions; its annotations are no longer text."""
+    for name, hint in body.__annotations__.items():
         found = COMPLETED.get(name)
         for mark in getattr(hint, "__metadata__", ()) if found else ():
             if isinstance(mark, ParameterInfo):

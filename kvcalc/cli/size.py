@@ -1,6 +1,6 @@
 """kvcalc size"""
 
-# Annotations stand for themselves (no `from __future__ import annotations`): typer would compile each string anew.
+from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,9 +134,9 @@ def size(
 
 def _in_engine(
     models: list[str],
-    chosen: "tuple[Engine, Any]",
-    work: "tuple[int, int | None, int | None, FormatChoice]",
-    memory: "Memory",
+    chosen: tuple[Engine, Any],
+    work: tuple[int, int | None, int | None, FormatChoice],
+    memory: Memory,
     context: int | None,
     figure: tuple[bool, bool],
     output: Output,
