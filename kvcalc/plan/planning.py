@@ -116,6 +116,10 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
         ttft_s=request.target.ttft_s,
         kv_cache_dtype=request.formats.name,
         weight_format=request.scheme.summary,
+        weight_bytes=job.total_weights,
+        cache_bytes=None if demand.batch_size is None else _logical_bytes(job, demand.batch_size, demand.lengths),
+        requests=request.trace.requests if request.trace else None,
+        max_gpus=request.max_gpus,
         objective=request.objective,
         plans=plans,
         best=min(firsts)[1] if firsts else 0,
@@ -207,15 +211,19 @@ def _frontier(request: Request, search: Search, most: int | None) -> tuple[Point
     return frontier(search, (n for n in counts(search.node, limit) if usual(n, search.node)))
 
 
+def _logical_bytes(job: Job, batch: int, lengths: Lengths) -> int:
+    """Of the cache of `batch` sequences, once."""
+    groups = job.spec.layout().groups
+    once = sum(n * sequence_bytes(groups, size, job.formats, job.encoder_len) for size, n in lengths.mix)
+    return ceil_div(batch * once, lengths.count)
+
+
 def _waste(job: Job, choice: Choice, search: Search) -> Waste:
     layout = choice.layout
     ranks = layout.tensor * layout.data
     held_weights = ranks * sum(stage.total for stage in job.weights(layout))
-    lengths = search.demand.lengths
     cache = choice.ledger.group_bytes("cache") * layout.gpus
-    groups = job.spec.layout().groups
-    once = sum(n * sequence_bytes(groups, size, job.formats, job.encoder_len) for size, n in lengths.mix)
-    logical = ceil_div(choice.batch_size * once, lengths.count)
+    logical = _logical_bytes(job, choice.batch_size, search.demand.lengths)
     return Waste(
         weight_bytes=job.total_weights,
         replicated_weight_bytes=max(0, held_weights - job.total_weights),

@@ -160,6 +160,14 @@ class PlanReport:
     ttft_s: float | None
     kv_cache_dtype: str
     weight_format: str
+    weight_bytes: int
+    """Of the whole model, once."""
+    cache_bytes: int | None
+    """Logical, of the batch, once; None where a rate leaves the batch to the layout."""
+    requests: int | None
+    """Of a trace."""
+    max_gpus: int
+    """No more than these were to be looked at."""
     objective: str
     plans: tuple[GpuPlan, ...]
     best: int
