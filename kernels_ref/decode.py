@@ -211,13 +211,12 @@ def mla_hopper(q: Tensor, cache: Tensor, out: Tensor, *, rank: int, last: int, s
     q2, c2 = q.view(batch * heads, width), cache.view(-1, width)
     descriptors = [
         TensorDescriptor.from_tensor(tensor, [64, columns], layout)
-        for tensor in (q2, c2)
-        for columns in (rank // 2, width - rank)
+        for tensor, columns in ((q2, rank // 2), (c2, rank // 2), (c2, width - rank))
     ]
 
     def launch() -> None:
         mla_hopper_kernel[(heads // 64, shares.programs)](
-            *descriptors, partial.part, partial.lse, scale * LOG2_E, last, shares.rows, shares.row_blocks,
+            q2, *descriptors, partial.part, partial.lse, scale * LOG2_E, last, shares.rows, shares.row_blocks,
             shares.share, shares.slots, cache.shape[1], H=heads, RANK=rank, ROPE=width - rank, BN=block, num_warps=4,
         )  # fmt: skip
         partial.join()

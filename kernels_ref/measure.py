@@ -15,6 +15,9 @@ Run = Callable[[], object]
 
 WARM_UP_S = 0.15
 """A GPU that has idled takes this long to reach its clocks."""
+SUSTAINED_S = 1.5
+"""What keeps the tensor cores busy reaches the GPU's power limit, and the clocks fall to what it allows, within this
+long: a product of 8192 on an H100 falls from 790 to 670 TFLOP/s, at 700 W (kernels_ref/results/README.md)."""
 
 
 def _warm_up(run: Run, at_least: float) -> None:
@@ -26,9 +29,9 @@ def _warm_up(run: Run, at_least: float) -> None:
             torch.cuda.synchronize()
 
 
-def seconds(run: Run, device: torch.device, *, repeats: int = 15) -> float:
-    """Median time of one call."""
-    _warm_up(run, WARM_UP_S if device.type == "cuda" else 0.0)
+def seconds(run: Run, device: torch.device, *, repeats: int = 15, warm_up: float = WARM_UP_S) -> float:
+    """Median time of one call, after at least `warm_up` seconds of them on CUDA."""
+    _warm_up(run, warm_up if device.type == "cuda" else 0.0)
     if device.type != "cuda":
         times = []
         for _ in range(repeats):
@@ -46,7 +49,7 @@ def seconds(run: Run, device: torch.device, *, repeats: int = 15) -> float:
     return median(start.elapsed_time(end) for start, end in pairs) * 1e-3
 
 
-def graph_seconds(runs: Sequence[Run], *, repeats: int = 15) -> float:
+def graph_seconds(runs: Sequence[Run], *, repeats: int = 15, warm_up: float = WARM_UP_S) -> float:
     """Median time of one call on CUDA, all `runs` (on rotated data) captured in one graph: no launch gaps."""
     for run in runs:
         run()
@@ -55,7 +58,7 @@ def graph_seconds(runs: Sequence[Run], *, repeats: int = 15) -> float:
     with torch.cuda.graph(graph):
         for run in runs:
             run()
-    return seconds(graph.replay, torch.device("cuda"), repeats=repeats) / len(runs)
+    return seconds(graph.replay, torch.device("cuda"), repeats=repeats, warm_up=warm_up) / len(runs)
 
 
 def _read_ceiling(device: torch.device) -> float:
@@ -84,18 +87,19 @@ def _read_ceiling(device: torch.device) -> float:
 def _gemm(device: torch.device, dtype: torch.dtype) -> float:
     size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b, device, repeats=21 if device.type == "cuda" else 5)
+    repeats = 21 if device.type == "cuda" else 5
+    return 2 * size**3 / seconds(lambda: a @ b, device, repeats=repeats, warm_up=SUSTAINED_S)
 
 
 def _gemm_fp8(device: torch.device) -> float:
     size = 8192
     a, b = (torch.randn(size, size, device=device).to(torch.float8_e4m3fn) for _ in range(2))
     one = torch.ones((), device=device)
-    return (
-        2
-        * size**3
-        / seconds(lambda: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16), device, repeats=21)
-    )
+
+    def product() -> torch.Tensor:
+        return torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16)
+
+    return 2 * size**3 / seconds(product, device, repeats=21, warm_up=SUSTAINED_S)
 
 
 def _copy_ceiling(device: torch.device) -> float:
