@@ -10,6 +10,7 @@ from kvcalc_docs.engines import engines_page
 from kvcalc_docs.formats import formats_page
 from kvcalc_docs.hardware import hardware_page
 from kvcalc_docs.kinds import kinds_page
+from kvcalc_docs.memory import memory_page
 from kvcalc_docs.models import models_page
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -20,6 +21,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/hardware.md": hardware_page,
     "reference/models.md": models_page,
     "rules.md": rules_page,
+    "memory.md": memory_page,
 }
 """Path below docs/ -> the function that writes the page."""
 

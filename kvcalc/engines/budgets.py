@@ -22,13 +22,14 @@ GIB = 2**30
 WEIGHTS = "weights"
 
 
-def outside_bytes(ranks: int) -> int:
+def outside_bytes(ranks: int, *, linked: bool = True) -> int:
     """Memory outside the tensor allocator, unless given: CUDA context and libraries, and NCCL where ranks talk.
 
     As servers printed it: 0.23 and 0.47 GiB on one GPU (B300; RTX 3090), 1.38 and 1.74 GiB on 2 and 8 x H200.
-    Without NVLink it is less: 0.25 GiB on 2 x RTX 4090 (vllm issue 13061).
+    NCCL keeps buffers per channel, and GPUs whose only link is PCIe have few channels: 0.25 GiB on 2 x RTX 4090
+    (vllm issue 13061), 0.20 GiB on 4 x 22 GB cards (tests/plan/startup_logs.json).
     """
-    return GIB // 2 if ranks == 1 else GIB * 3 // 2
+    return GIB * 3 // 2 if ranks > 1 and linked else GIB // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class Charge:
         """As the user gives it, else as estimated, else as usual."""
         source = self.source
         if given is None and estimate is not None:
-            source = f"from the model; {source}"
+            source = f"for this model and GPU; {source}"
         size = next((each for each in (given, estimate) if each is not None), self.bytes)
         return Overhead(
             name=self.name, bytes=size, given=given is not None, low_bytes=self.low, high_bytes=self.high,

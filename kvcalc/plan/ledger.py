@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Engine, Parallel
+from kvcalc.engines.budgets import outside_bytes
 from kvcalc.engines.checks import StageBudgets
 from kvcalc.footprint import Workload
 from kvcalc.formats import Role, ceil_div
 from kvcalc.plan.layouts import Layout, Rules
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.overheads import ABSORBED, ACTIVATION, Split, split_memory
+from kvcalc.plan.overheads import ABSORBED, ACTIVATION, OUTSIDE, Split, split_memory
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec, layer_groups
@@ -215,22 +216,25 @@ class Job:
     def splits(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[Split, ...]:
         """What the engine keeps back and spends beside weights and cache, on a rank of each stage."""
         total, defaults = hardware.memory.plan_bytes, self.gpu_defaults(hardware)
-        key = (total, self.sharding(layout), defaults)
+        linked = hardware.scale_up is not None
+        key = (total, self.sharding(layout), defaults, linked)
         if key not in self._splits:
             settings = self.settings(layout.parallel, seq_len, defaults)
+            estimated = self._estimates(layout, settings, linked)
             self._splits[key] = tuple(
                 split_memory(
                     self.engine, settings, total=total, weights=weights.total, utilization=self.utilization,
                     given=self.overheads, estimates=estimates,
                 )
-                for weights, estimates in zip(self.weights(layout), self._estimates(layout, settings), strict=True)
+                for weights, estimates in zip(self.weights(layout), estimated, strict=True)
             )  # fmt: skip
         return self._splits[key]
 
-    def _estimates(self, layout: Layout, settings: Any) -> list[dict[str, int]]:
-        """Overheads as the model makes them, on a rank of each stage."""
+    def _estimates(self, layout: Layout, settings: Any, linked: bool) -> list[dict[str, int]]:
+        """Overheads as the model and the GPU make them, on a rank of each stage."""
         sharding = self.sharding(layout)
-        found = [{ABSORBED: size} for size in absorbed_bytes(self.spec, self.scheme, sharding)]
+        outside = dict.fromkeys(OUTSIDE, outside_bytes(layout.gpus, linked=linked))
+        found = [{**outside, ABSORBED: size} for size in absorbed_bytes(self.spec, self.scheme, sharding)]
         trial: Trial | None = getattr(settings, "trial", None)
         if trial is not None:
             for stage, estimates in enumerate(found):

@@ -11,6 +11,8 @@ from kvcalc.engines.base import Engine
 from kvcalc.engines.budgets import WEIGHTS, Budget, Charge, Overhead, divide
 
 ACTIVATION, ABSORBED = "activation", "absorbed"
+OUTSIDE = ("non_torch", "before_loading")
+"""Charges that are `outside_bytes` alone."""
 
 OWN_TERMS: Mapping[str, str] = {
     "framework": "CUDA context and libraries",

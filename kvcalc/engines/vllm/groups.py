@@ -48,8 +48,11 @@ class Pool:
         return max(self.stage_block_bytes)
 
     def smallest_block(self, max_model_len: int) -> int:
-        """Tokens of the smallest block, as the log before 0.21 counts them; a lone state spans the whole context."""
-        return min((g.first.block_size for g in self.groups if g.first.block_size), default=max_model_len)
+        """Tokens of the smallest block, as the log before 0.21 counts them; a lone state spans the whole context.
+
+        So of Nemotron-3-Super's blocks of 8,320 tokens, 8,192 count where max_model_len is 8,192 (logs of 0.18).
+        """
+        return min((g.first.block_size or max_model_len for g in self.groups), default=max_model_len)
 
 
 def pool(pages: Sequence[Page], settings: Settings, stages: tuple[int, ...]) -> Pool:
