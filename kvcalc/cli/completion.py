@@ -79,7 +79,7 @@ COMPLETED: Mapping[str, Complete] = {
     "models": _model_names,
     "subject": complete(_subjects),
     "gpu": complete(gpus, after=","),
-    "prices": complete(gpus, then="="),
+    "prices": complete(gpus, after=",", then="="),
     "engine": complete(listed("engines")),
     "kv_cache_dtype": complete(listed("formats"), after=",="),
     "weight_dtype": complete(listed("weight_formats"), after=",="),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from kvcalc.cli.common import Output, OutputOption, emit, warn
-from kvcalc.cli.plan_options import FIT_OPTIONS, SPEED_ALONE, FileOption, Given, asked, takes
+from kvcalc.cli.plan_options import FIT_OPTIONS, SPEED_ALONE, DetailsOption, FileOption, Given, asked, takes
 
 
 @takes(FIT_OPTIONS)
@@ -17,6 +18,7 @@ def fit(
     given: Given,
     file: FileOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the largest batch alone.")] = False,
+    details: DetailsOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """How much given GPUs hold: largest batch, longest context, tokens of cache; exit 1 where nothing fits.
@@ -27,7 +29,7 @@ def fit(
     from kvcalc.plan.planfile import PlanSpec
     from kvcalc.plan.resolving import resolve
     from kvcalc.problems import usage_error
-    from kvcalc.render.plan import fit_document
+    from kvcalc.render.fit import fit_document
 
     spec, found = asked(given, file)
     free: dict[str, Any] = {name: PlanSpec.__dataclass_fields__[name].default for name in SPEED_ALONE}
@@ -45,6 +47,6 @@ def fit(
     if quiet:
         sys.stdout.write(f"{report.lines[0].max_batch_size if report.lines else 0}\n")
     else:
-        emit("fit", report, fit_document, output)
+        emit("fit", report, partial(fit_document, details=details), output)
     if not report.fits:
         raise typer.Exit(1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kvcalc.cli.common import Output, OutputOption, emit, warn
-from kvcalc.cli.plan_options import OPTIONS, FileOption, Given, asked, takes
+from kvcalc.cli.plan_options import OPTIONS, DetailsOption, FileOption, Given, asked, takes
+from kvcalc.cli.speed import PlotOption
 
 if TYPE_CHECKING:
     from kvcalc.plan.planfile import PlanFile, PlanSpec
@@ -20,6 +23,11 @@ def plan(
     given: Given,
     file: FileOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the number of GPUs alone.")] = False,
+    details: DetailsOption = False,
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="Also the Pareto fronts: speed of a user against that of a GPU.")
+    ] = False,
+    plot: PlotOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """The fewest GPUs for a batch, a length and a speed; exit 1 where none are enough.
@@ -29,17 +37,26 @@ def plan(
     from kvcalc.plan.planning import plan as make_plan
     from kvcalc.plan.resolving import resolve
     from kvcalc.render.plan import plan_document
+    from kvcalc.render.progress import progress
 
     spec, found = asked(given, file)
+    if found is not None and "expect" in found.changed:
+        warn("flags change what the plan asks: its `expect` is not held against the answer")
     resolved = resolve(spec, found)
-    report = make_plan(resolved.request, resolved.hardware)
+    request = replace(resolved.request, frontier=frontier or plot is not None)
+    with progress("GPUs") as advance:
+        report = make_plan(request, resolved.hardware, advance)
     warn(*resolved.remarks, *report.warnings)
+    if plot:
+        from kvcalc.render.plot import plot_plan
+
+        plot_plan(report, plot)
     if quiet:
         best = report.plans[report.best].gpus
         if best is not None:
             sys.stdout.write(f"{best}\n")
     else:
-        emit("plan", report, plan_document, output)
+        emit("plan", report, partial(plan_document, details=details, fronts=frontier), output)
     if not _as_asked(spec, found, report, quiet):
         raise typer.Exit(1)
 

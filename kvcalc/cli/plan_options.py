@@ -42,7 +42,9 @@ def _switch(panel: str, *names: str, text: str) -> Any:
 
 
 OPTIONS: Mapping[str, Any] = {
-    "gpu": _texts(NODE_PANEL, "--gpu", metavar="GPU", text="Catalogue name, alias or YAML file; see `list gpus`."),
+    "gpu": _texts(
+        NODE_PANEL, "--gpu", metavar="GPU,...", text="Catalogue names, aliases or YAML files; see `list gpus`."
+    ),
     "gpus": _text(NODE_PANEL, "--gpus", "--max-gpus", metavar="N", text="How many there are (plan: 1024; fit: 1)."),
     "node_size": Annotated[
         int | None,
@@ -62,7 +64,10 @@ OPTIONS: Mapping[str, Any] = {
     "rate": _text(WORKLOAD_PANEL, "--rate", metavar="R", text="Requests per second, in place of a batch size."),
     "isl": _text(WORKLOAD_PANEL, "--isl", metavar="TOKENS", text="Prompt."),
     "osl": _text(WORKLOAD_PANEL, "--osl", metavar="TOKENS", text="Answer."),
-    "lengths": _text(WORKLOAD_PANEL, "--lengths", metavar="CSV", text="Trace of real requests, in place of a length."),
+    "lengths": _text(
+        WORKLOAD_PANEL, "--lengths", metavar="FILE",
+        text="Trace of real requests, in place of a length: CSV with a heading, or JSON lines.",
+    ),
     "kv_cache_dtype": _text(
         WORKLOAD_PANEL, "--kv-cache-dtype", metavar="FORMAT", text="As in fp8 (bf16); see `list formats`."
     ),
@@ -72,9 +77,12 @@ OPTIONS: Mapping[str, Any] = {
     "tpot": _text(SPEED_PANEL, "--tpot", metavar="TIME", text="Per output token at most, as in 50ms."),
     "ttft": _text(SPEED_PANEL, "--ttft", metavar="TIME", text="To the first token at most; needs --isl."),
     "objective": _text(
-        SPEED_PANEL, "--objective", metavar="WORD", text="gpus (the default), tpot, throughput or cost."
+        SPEED_PANEL, "--objective", metavar="WORD",
+        text="What is best: the fewest gpus (the default), the lowest tpot, the most throughput per GPU, or cost.",
     ),
-    "prices": _texts(SPEED_PANEL, "--price", metavar="GPU=PRICE", text="Of one per hour, as in h200=2.50."),
+    "prices": _texts(
+        SPEED_PANEL, "--price", metavar="GPU=PRICE,...", text="Of one per hour, as in h200=2.50,h100=1.90."
+    ),
     "calibration": _text(
         SPEED_PANEL, "--calibration", metavar="FILE", text="Measured ceilings: a report of `verify -o json`."
     ),
@@ -96,7 +104,8 @@ OPTIONS: Mapping[str, Any] = {
         MEMORY_PANEL, "--gpu-memory-utilization", metavar="F", text="The engine's fraction (vLLM: 0.92 of the total)."
     ),
     "overheads": _texts(
-        MEMORY_PANEL, "--overhead", metavar="NAME=SIZE", text="Of one GPU, as in activation=1.5GiB; see the ledger."
+        MEMORY_PANEL, "--overhead", metavar="NAME=SIZE,...",
+        text="Of one GPU, as in activation=1.5GiB; --details names them.",
     ),
 }  # fmt: skip
 """Key of PlanSpec (or of its `slo`) -> the option. Left out everywhere: nothing given."""
@@ -107,6 +116,9 @@ FIT_OPTIONS = tuple(name for name in OPTIONS if name not in (*SPEED_ALONE, "tpot
 
 FileOption = Annotated[
     str | None, typer.Option("--file", "-f", metavar="PLAN", help="A plan file, or -; flags override its keys.")
+]
+DetailsOption = Annotated[
+    bool, typer.Option("--details", help="Every layout and kind of GPU, memory term by term with its source.")
 ]
 ModelArgument = Annotated[
     str | None,
@@ -173,7 +185,9 @@ def asked(given: Given, file: str | None) -> tuple[PlanSpec, PlanFile | None]:
         return found.spec, found
     fields = _fields(given, found.spec)
     dropped: dict[str, Any] = {key: None for name in given for key in REPLACES.get(name, ()) if key not in fields}
-    spec = replace(found.spec, expect=None, **dropped, **fields)
+    if found.spec.expect is not None:
+        dropped["expect"] = None
+    spec = replace(found.spec, **dropped, **fields)
     return spec, replace(found, spec=spec, changed=frozenset((*dropped, *fields)))
 
 
@@ -188,10 +202,16 @@ def _fields(given: Given, spec: PlanSpec | None) -> dict[str, Any]:
     examples = {"settings": "n_ctx=8192", "overheads": "activation=1.5GiB", "prices": "h200=2.50"}
     for name, example in examples.items():
         if name in given:
-            fields[name] = {**((getattr(spec, name) if spec else None) or {}), **_pairs(given[name], example)}
+            texts = given[name] if name == "settings" else _listed(given[name])  # a setting's value may hold commas
+            fields[name] = {**((getattr(spec, name) if spec else None) or {}), **_pairs(texts, example)}
     if "gpu" in given:
-        fields["gpu"] = tuple(given["gpu"])
+        fields["gpu"] = tuple(dict.fromkeys(_listed(given["gpu"])))
     return fields
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    """What a repeated option, or one with commas, lists."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def _pairs(texts: Iterable[str], example: str) -> dict[str, str]:

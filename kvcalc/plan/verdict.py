@@ -41,11 +41,11 @@ def verdicts(spec: PlanSpec, report: PlanReport) -> Iterator[Verdict]:
 
 def _unmet(spec: PlanSpec, report: PlanReport) -> Verdict:
     """No kind of GPU is enough: which bound is missed where memory suffices, or how many bytes are missing."""
-    slow = next((plan for plan in report.plans if _bound(plan, report)), None)
+    slow = next((plan for plan in report.plans if missed_bound(plan, report)), None)
     plan = slow or report.plans[0]
     others = "".join(f", nor on {other.gpu}" for other in report.plans if other is not plan)
     where = f"up to {MAX_GPUS if spec.gpus is None else spec.gpus} x {plan.gpu}{others}"
-    bound = _bound(plan, report)
+    bound = missed_bound(plan, report)
     if bound:
         loc, detail = bound
         message = f"{report.model} is not fast enough on {where}: {detail}"
@@ -59,7 +59,7 @@ def _unmet(spec: PlanSpec, report: PlanReport) -> Verdict:
     )  # fmt: skip
 
 
-def _bound(plan: GpuPlan, report: PlanReport) -> tuple[Loc, str] | None:
+def missed_bound(plan: GpuPlan, report: PlanReport) -> tuple[Loc, str] | None:
     """(key, by how much) of the bound on time that the best layout misses; None where memory does not suffice."""
     if plan.nearest is not None:
         target = Target(tpot_s=report.tpot_s, ttft_s=report.ttft_s)

@@ -37,6 +37,8 @@ class Document(NamedTuple):
     """Rows of short texts, set in columns below the tables."""
     notes: tuple[str, ...] = ()
     data: Table | None = None
+    answer: tuple[tuple[str, ...], ...] = ()
+    """As `facts`, but above the tables: what was asked for, in a few lines."""
 
 
 def safe(text: str) -> str:

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvcalc.files import write_whole
+from kvcalc.plan.report import GpuPlan, PlanReport
 from kvcalc.problems import usage_error
+from kvcalc.render.plan import plan_title
 from kvcalc.render.sweep import plane_title
 from kvcalc.roofline import Point, RooflineReport
 from kvcalc.sweep import Plane, SweepReport
@@ -71,6 +73,11 @@ def plot_roofline(report: RooflineReport, path: str) -> None:
 def plot_sweep(report: SweepReport, path: str) -> None:
     """The plane of one model with the frontier of what fits, or several models' caches against the length."""
     draw(report, sweep_figure, path)
+
+
+def plot_plan(report: PlanReport, path: str) -> None:
+    """The front over all batch sizes, with the answer on it."""
+    draw(report, plan_figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -158,6 +165,74 @@ def roofline_figure(report: RooflineReport) -> Figure:
 def _point_text(each: Point) -> str:
     name = f"{each.layers} x {each.name}" if each.layers else each.name
     return f"{name}\n  {format_seconds(each.seconds)}, bound by {each.bound_by}"
+
+
+def plan_figure(report: PlanReport) -> Figure:
+    """Tokens per second of a user against those of a GPU: a line per kind of GPU, a marker per layout."""
+    figure = _figure(9.5, 5.2)
+    axes = figure.subplots()
+    markers: dict[str, str] = {}
+    for index, plan in enumerate(report.plans):
+        _front(axes, plan, COLOURS[index % 7], markers, above=index % 2 == 0)
+        if plan.choices:
+            first = plan.choices[0]
+            axes.plot(
+                [1 / (first.loaded_tpot_s or first.speed.tpot_s)], [first.tokens_per_s_per_gpu], linestyle="none",
+                marker="*", markersize=17, color=COLOURS[index % 7], markeredgecolor="black", zorder=4,
+                label=f"answer: {first.gpus:,} x {plan.gpu}\n  {first.label}, {first.batch_size:,} sequences",
+            )  # fmt: skip
+    if not any(plan.frontier for plan in report.plans):
+        axes.plot([], [], " ", label="nothing fits")
+    if report.tpot_s is not None:
+        limit = f"TPOT {format_seconds(report.tpot_s)}: too slow on the left"
+        axes.axvline(1 / report.tpot_s, color="0.35", linestyle="--", label=limit)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _plain_ticks(axes.xaxis)
+    _plain_ticks(axes.yaxis)
+    axes.set_xlabel("tokens/s of a user, at most")
+    axes.set_ylabel("tokens/s of a GPU, at most")
+    axes.grid(which="major", alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+    figure.suptitle(
+        f"{plan_title(report)}\nfront over all batch sizes (beside the points: sequences at once)", fontsize=10
+    )
+    return figure
+
+
+def _front(axes: Axes, plan: GpuPlan, colour: str, markers: dict[str, str], *, above: bool) -> None:
+    """One kind of GPU: its points, by layout; `markers` are those of all kinds so far."""
+    points = plan.frontier
+    axes.plot(
+        [p.tokens_per_s_per_user for p in points], [p.tokens_per_s_per_gpu for p in points], color=colour, linewidth=1,
+        alpha=0.6,
+    )  # fmt: skip
+    layouts = dict.fromkeys((point.label, point.gpus) for point in points)
+    for label, gpus in layouts:
+        mine = [point for point in points if (point.label, point.gpus) == (label, gpus)]
+        marker = markers.setdefault(label, MARKERS[len(markers) % (len(MARKERS) - 1)])
+        axes.plot(
+            [p.tokens_per_s_per_user for p in mine], [p.tokens_per_s_per_gpu for p in mine], linestyle="none",
+            marker=marker, color=colour, markersize=6, label=f"{gpus:,} x {plan.gpu}, {label}",
+        )  # fmt: skip
+    said = (0.0, 0.0)
+    for point in points:
+        place = (point.tokens_per_s_per_user, point.tokens_per_s_per_gpu)
+        if all(abs(a - b) < 0.15 * a for a, b in zip(place, said, strict=True)):
+            continue  # it would be written over the one before
+        said = place
+        offset, side = ((5, 3), "left") if above else ((-5, -9), "right")
+        axes.annotate(
+            f"{point.batch_size:,}", place, fontsize=7, color=colour, xytext=offset, textcoords="offset points", ha=side
+        )
+
+
+def _plain_ticks(axis: Any) -> None:
+    """`20`, `1000` on a logarithmic axis, in place of powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2.5, 0.6)))
 
 
 def sweep_figure(report: SweepReport) -> Figure:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from kvcalc.render.document import Cell, Column, Document, Table
 from kvcalc.render.machine import SCHEMA_VERSION
+from kvcalc.render.progress import progress
 from kvcalc.sweep import Block, Plane, SweepReport
 from kvcalc.units import format_bytes, format_seconds
 
 SHOWN_COLUMNS = 12
 SHOWN_ROWS = 24
-LASTING = 500_000
-"""Points from which on writing lasts long enough for a progress bar."""
 
 POINT_COLUMNS = (
     Column("batch_size"), Column("seq_len", "tokens"), Column("cache_bytes", "B"), Column("cache_read_bytes", "B"),
@@ -132,38 +131,20 @@ def _plane_head(plane: Plane) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _progress(report: SweepReport) -> Any:
-    """A context that gives `advance(number of points of this plane, plane)`; a bar on a terminal when it lasts."""
-    if report.points < LASTING or not sys.stderr.isatty():
-        return nullcontext(lambda number, plane: None)
-    return _Bar(report.points)
-
-
-class _Bar:
-    """A rich progress bar on standard error."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(stderr=True), transient=True)
-        self._total = total
-        self._before = 0
-
-    def __enter__(self) -> Callable[[int, Plane], None]:
-        self._progress.start()
-        task = self._progress.add_task("points", total=self._total)
+@contextmanager
+def _progress(report: SweepReport) -> Iterator[Callable[[int, Plane], None]]:
+    """Gives `advance(number of points of this plane, plane)`."""
+    before = 0
+    with progress("points") as show:
 
         def advance(number: int, plane: Plane) -> None:
-            if number % 65536 == 0 or number == plane.points:
-                self._progress.update(task, completed=self._before + number)
+            nonlocal before
+            if show is not None and (number % 65536 == 0 or number == plane.points):
+                show(before + number, report.points)
             if number == plane.points:
-                self._before += number
+                before += number
 
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        yield advance
 
 
 def sweep_document(report: SweepReport) -> Document:

@@ -24,14 +24,16 @@ def use_colour(stream: TextIO) -> bool:
 
 def render_text(document: Document, *, colour: bool = False, width: int | None = None) -> str:
     """Aligned columns. `width` bounds the lines of a terminal; None (a pipe) wraps nothing."""
-    title = safe(document.title)
+    title = _folded(safe(document.title), width)
     blocks = [f"\x1b[1m{title}\x1b[0m" if colour else title]
+    if document.answer:
+        blocks.append("\n".join(_fact_lines(document.answer, width)))
     for table in document.tables:
-        heading = [safe(table.title)] if table.title else []
+        heading = [_folded(safe(table.title), width)] if table.title else []
         blocks.append("\n".join([*heading, *_aligned(table, width)]))
     if document.facts:
-        blocks.append("\n".join(_fact_lines(document.facts)))
-    blocks += [safe(note) for note in document.notes]
+        blocks.append("\n".join(_fact_lines(document.facts, width)))
+    blocks += [_folded(safe(note), width) for note in document.notes]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -67,40 +69,79 @@ def _lines(rows: list[list[str]], right: list[bool]) -> list[str]:
     ]
 
 
-def _fact_lines(facts: tuple[tuple[str, ...], ...]) -> list[str]:
-    """Short texts in columns; the last cell of a row may run on and widens nothing."""
+def _folded(text: str, width: int | None, indent: int = 2) -> str:
+    """Lines of at most `width` characters, broken between words; what follows in the next line is indented."""
+    if width is None or all(len(line) <= width for line in text.split("\n")):
+        return text
+    from textwrap import wrap
+
+    room = max(width, indent + MIN_FOLD)
+    lines = (
+        wrap(line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False) or [""]
+        for line in text.split("\n")
+    )
+    return "\n".join(part for folded in lines for part in folded)
+
+
+def _fact_lines(facts: tuple[tuple[str, ...], ...], width: int | None) -> list[str]:
+    """Short texts in columns; the last cell of a row may run on (and be folded) and widens nothing."""
     rows = [[safe(cell) for cell in row] for row in facts]
     widths = [0] * max(len(row) for row in rows)
     for row in rows:
         for index, cell in enumerate(row[:-1]):
             widths[index] = max(widths[index], len(cell))
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    found = []
+    for row in rows:
+        line = "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=False)).rstrip()
+        found.append(_folded(line, width, indent=sum(size + 2 for size in widths[: len(row) - 1])))
+    return found
 
 
 def _aligned(table: Table, width: int | None) -> list[str]:
-    heads = _headings(table)
+    heads = [_headings(table)]
     cells = [[shown(value) for value in row] for row in table.rows]
-    rows = [heads, *cells]
-    excess = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) - 2 - (width or 0)
+    excess = sum(max(map(len, column)) + 2 for column in zip(*heads, *cells, strict=True)) - 2 - (width or 0)
     if width is not None and excess > 0:
-        rows = [heads, *_wrapped(table, rows, excess)]
+        heads, saved = _folded_heads(heads[0], cells, excess)
+        cells = _folded_cells(table, heads, cells, excess - saved)
+    rows = [*heads, *cells]
     lines = _lines(rows, _numeric(table))
-    rule = _lines([["-" * max(map(len, column)) for column in zip(*rows, strict=True)]], [False] * len(heads))
-    return [lines[0], *rule, *lines[1:]]
+    rule = _lines([["-" * max(map(len, column)) for column in zip(*rows, strict=True)]], [False] * len(table.columns))
+    return [*lines[: len(heads)], *rule, *lines[len(heads) :]]
 
 
-def _wrapped(table: Table, rows: list[list[str]], excess: int) -> list[list[str]]:
-    """The cells of flexible columns folded so that the lines lose `excess` characters, as far as they can."""
+def _folded_heads(heads: list[str], cells: list[list[str]], excess: int) -> tuple[list[list[str]], int]:
+    """(headings broken between words where their cells are narrower, last lines level; characters saved)."""
+    from textwrap import wrap
+
+    below = [max(map(len, column)) for column in zip(*cells, strict=True)] if cells else [0] * len(heads)
+    least = [max(size, *map(len, head.split()), 1) for head, size in zip(heads, below, strict=True)]
+    widths, saved = [max(len(head), size) for head, size in zip(heads, below, strict=True)], 0
+    while saved < excess:
+        widest = max(range(len(heads)), key=lambda i: widths[i] - least[i])
+        if widths[widest] <= least[widest]:
+            break
+        widths[widest] -= 1
+        saved += 1
+    parts = [wrap(head, size, break_on_hyphens=False) or [""] for head, size in zip(heads, widths, strict=True)]
+    most = max(map(len, parts))
+    return [list(line) for line in zip(*([""] * (most - len(part)) + part for part in parts), strict=True)], saved
+
+
+def _folded_cells(table: Table, heads: list[list[str]], cells: list[list[str]], excess: int) -> list[list[str]]:
+    """The texts of flexible columns folded so that the lines lose `excess` characters, as far as they can."""
     from itertools import zip_longest
     from textwrap import wrap
 
-    widths = {i: max(len(row[i]) for row in rows) for i, column in enumerate(table.columns) if column.flexible}
+    rows, numbers = [*heads, *cells], _numeric(table)
+    foldable = (i for i, column in enumerate(table.columns) if column.flexible and not numbers[i])
+    widths = {i: max(len(row[i]) for row in rows) for i in foldable}
     while excess > 0 and widths and max(widths.values()) > MIN_FOLD:
         widest = max(widths, key=lambda i: widths[i])
         widths[widest] -= 1
         excess -= 1
     folded: list[list[str]] = []
-    for row in rows[1:]:
+    for row in cells:
         parts = [wrap(cell, widths[i]) or [""] if i in widths else [cell] for i, cell in enumerate(row)]
         folded += [list(line) for line in zip_longest(*parts, fillvalue="")]
     return folded
@@ -109,6 +150,8 @@ def _wrapped(table: Table, rows: list[list[str]], excess: int) -> list[list[str]
 def render_markdown(document: Document) -> str:
     """Headings and pipe tables, fit for a pull-request comment."""
     blocks = [f"### {_escaped(document.title)}"]
+    if document.answer:
+        blocks.append("\n".join(f"- **{_escaped(row[0])}** {_escaped('  '.join(row[1:]))}" for row in document.answer))
     for table in document.tables:
         if table.title:
             blocks.append(f"**{_escaped(table.title)}**")

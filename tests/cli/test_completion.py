@@ -44,7 +44,9 @@ OFFERED = {
     "kvcalc size ./model": [],
     "kvcalc tiers qwen-72b --gpu h100": ["h100-nvl", "h100-pcie", "h100-sxm"],
     "kvcalc sweep qwen-72b --gpu h200,a100-80": ["h200,a100-80gb", "h200,a100-80gb-pcie"],
+    "kvcalc plan qwen-72b --gpu h200,h100-s": ["h200,h100-sxm"],
     "kvcalc plan qwen-72b --price h100-s": ["h100-sxm="],
+    "kvcalc plan qwen-72b --price h200=2.5,h100-s": ["h200=2.5,h100-sxm="],
     "kvcalc size qwen-72b --engine v": ["vllm"],
     "kvcalc fit qwen-72b --engine ll": ["llama.cpp"],
     "kvcalc size qwen-72b --kv-cache-dtype fp8_d": ["fp8_ds_mla"],
@@ -139,7 +141,7 @@ FREE = {
     "decode_context_parallel_size", "gpu_memory_utilization", "gpus", "node_size", "node_link", "rate", "isl", "osl",
     "lengths", "tpot", "ttft", "pipeline_parallel_size", "tensor_across_nodes", "overheads", "file", "paths", "fix",
     "diff", "against", "output_format", "output_file", "skip_unknown", "stdin_filename", "config", "isolated",
-    "exit_zero", "rev", "exit_code", "quick", "seed", "json_file", "log",
+    "exit_zero", "rev", "exit_code", "quick", "seed", "json_file", "log", "details", "frontier",
 }  # fmt: skip
 """Numbers, files, switches and words of an enum, which typer offers itself."""
 
