@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +62,14 @@ class Selection:
         self._extra = settings.extend_select
         self._ignored = (*settings.ignore, *ignore)
         self._settings = settings
+        self._repairs = False
         self._known: dict[tuple[str, tuple[str, ...]], bool] = {}
+
+    def repairs(self) -> Selection:
+        """The same choice, of those rules alone that can repair what they find: others may take their time."""
+        found = copy(self)
+        found._repairs, found._known = True, {}
+        return found
 
     def wants(self, rule: Rule[Any], path: str | None = None) -> bool:
         """Whether this rule's findings are reported (in this file)."""
@@ -77,6 +85,8 @@ class Selection:
         return _longest(rule.code, ignored) > 0 and not self.wants(rule, path)
 
     def _decide(self, rule: Rule[Any], ignored: tuple[str, ...]) -> bool:
+        if self._repairs and not rule.fixable:
+            return False
         if not rule.suppressible:
             return True
         chosen = (*self._chosen, *self._extra) if self._chosen else (*(("KV",) if rule.default else ()), *self._extra)

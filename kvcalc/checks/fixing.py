@@ -68,7 +68,7 @@ def repaired(path: str, content: bytes, selection: Selection, world: World) -> C
     Raises:
         KvcalcError: the file cannot be read as YAML at all.
     """
-    document = load_yaml(path, content)
+    document, selection = load_yaml(path, content), selection.repairs()
     before, text, total = document.text, document.text, 0
     for _ in range(MAX_ROUNDS):
         kind = recognise(document.data)

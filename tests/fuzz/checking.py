@@ -1,0 +1,105 @@
+"""`kvcalc check`: every rule, every form of its findings, its repairs, its comments, and its settings."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from fuzz.edits import dumped, edited, spellings
+from fuzz.oracle import harmless, parsed, problem_shown, table_shown
+from fuzz.scratch import written
+from fuzz.seeds import SETTINGS
+from fuzz.specs import YAML_WORDS, documents, yaml_seeds
+from fuzz.target import Target
+from import_configs import KNOWN
+
+from kvcalc.checks.engine import Selection, check
+from kvcalc.checks.fixing import repaired
+from kvcalc.checks.settings import Settings, read_settings
+from kvcalc.checks.subject import World
+from kvcalc.problems import KvcalcError
+from kvcalc.render.findings import FORMATS, renderer
+from kvcalc.spec.yamlio import load_yaml
+
+EVERY, ORDER = Selection(Settings(), ("KV",)), Selection(Settings(), ("KV604", "KV605"))
+
+
+@cache
+def _worlds() -> tuple[World, World]:
+    """Alone, and beside a config.json to agree with."""
+    config = json.dumps(KNOWN["llama"].config).encode()
+    return World(), World(against=written("config.json", config))
+
+
+def _json(text: str) -> None:
+    parsed(text)
+
+
+def _junit(text: str) -> None:
+    harmless(text)
+    ElementTree.fromstring(text)
+
+
+def _github(text: str) -> None:
+    harmless(text)
+    assert all(line.startswith("::") for line in text.splitlines()), "a line that is no command"
+
+
+READ_BACK: Mapping[str, Callable[[str], None]] = {
+    "json": _json, "sarif": _json, "gitlab": _json, "junit": _junit, "github": _github, "csv": table_shown,
+}  # fmt: skip
+"""Form of findings -> whether a reader takes it; the others are for eyes."""
+
+
+def checked(data: bytes) -> None:
+    """The file as `check` sees it, its findings in one form, and its repairs."""
+    number = zlib.crc32(data)
+    report = check([written("x.yaml", data)], settings=Settings(), select=("KV",), world=_worlds()[number % 5 == 0])
+    for finding in report.findings:
+        assert finding.problem.code != "KV006", finding.problem.message
+        assert finding.problem.line, "a finding without a place"
+        problem_shown(finding.problem)
+    form = [*FORMATS][number % len(FORMATS)]
+    READ_BACK.get(form, harmless)(renderer(form)(report))
+    try:
+        before = load_yaml("x.yaml", data).data
+    except KvcalcError:
+        return
+    _repaired(data, before)
+
+
+def _repaired(data: bytes, before: Any) -> None:
+    """What could be read still can; nothing is left to repair; keys put in order change nothing else."""
+    change = repaired("x.yaml", data, EVERY, _worlds()[0])
+    after = change.after.encode()
+    load_yaml("x.yaml", after)
+    again = repaired("x.yaml", after, EVERY, _worlds()[0])
+    assert again.after == change.after, "a repair is not final"
+    moved = repaired("x.yaml", data, ORDER, _worlds()[0]).after.encode()
+    assert load_yaml("x.yaml", moved).data == before, "in another order, it says other things"
+
+
+def check_edits(data: bytes) -> None:
+    folder = ("model_specs", "kvcalc/hardware")[data[-1] % 2] if data else "model_specs"
+    checked(dumped(edited(data, documents(folder))))
+
+
+def settings_toml(data: bytes) -> None:
+    found = read_settings(Path(written("kvcalc.toml", data)))
+    selection = Selection(found)
+    assert selection.wants
+    _ = found.excluded.match_file("model_specs/x.yaml"), found.ignored_for("model_specs/x.yaml")
+
+
+TARGETS: Mapping[str, Target] = {
+    "settings": Target(settings_toml, lambda: SETTINGS, 5,
+                       "select ignore exclude against per-file-ignores = [ ] ! ** KV2"),
+    "check": Target(checked, lambda: yaml_seeds("tests/checks/bad", "tests/checks/good"), 3,
+                    YAML_WORDS + " #kvcalc: ignore=KV2 ignore-file=KV"),
+    "check-edits": Target(check_edits, lambda: spellings(len(documents("model_specs"))), 5),
+}  # fmt: skip
