@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from kvcalc.cache_dtypes import FormatChoice
@@ -28,6 +29,7 @@ def check_counts(settings: Any, *, at_most: int = 2**60) -> None:
             raise usage_error(f"{entry.name} must be at least {least} and at most {at_most:,}, got {value:,}")
 
 
+@lru_cache(maxsize=64)
 def version_key(version: str) -> tuple[int, int, int]:
     """`0.20.1rc1` -> (0, 20, 1).
 

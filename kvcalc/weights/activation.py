@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvcalc.spec.model import ModelSpec
 from kvcalc.tensors import Component, Tensor
-from kvcalc.weights.inventory import inventory
+from kvcalc.weights.inventory import counted, inventory
 from kvcalc.weights.sharding import WeightSharding
 
 OPERAND_BYTES = 2
@@ -35,7 +35,7 @@ def activation_bytes(spec: ModelSpec, sharding: WeightSharding, trial: Trial, *,
     where the rank `samples` (the last pipeline stage), sequences x vocab_size x logit_bytes: every rank holds all
     logits. The experts' work spaces (`_experts`) are such a block, or stay beside both.
     """
-    layers = tuple(dict.fromkeys(inventory(spec).layers))
+    layers = [layer for layer, _ in counted(inventory(spec).layers)]
     blocks = max((_block(layer, sharding) for layer in layers), default=0)
     experts = max((_experts(layer, sharding) for layer in layers), default=0)
     hidden = 2 * (spec.hidden_size or 0)

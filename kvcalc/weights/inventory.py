@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kvcalc.problems import KvcalcError, Problem
@@ -35,19 +36,37 @@ class Inventory:
     def tensors(self) -> Iterator[tuple[Tensor, int]]:
         """(weight, how many layers hold it) of the model without its extra prediction layers."""
         yield from ((tensor, 1) for tensor in (*self.first, *self.last))
-        held: dict[int, tuple[tuple[Tensor, ...], int]] = {}
-        for layer in self.layers:
-            held[id(layer)] = (layer, held.get(id(layer), (layer, 0))[1] + 1)
-        for layer, count in held.values():
+        for layer, count in counted(self.layers):
             yield from ((tensor, count) for tensor in layer)
 
 
+def counted(layers: Iterable[tuple[Tensor, ...]]) -> tuple[tuple[tuple[Tensor, ...], int], ...]:
+    """(layer, how many of `layers` are this one), told apart by identity: comparing all tensors takes long."""
+    held: dict[int, tuple[tuple[Tensor, ...], int]] = {}
+    for layer in layers:
+        held[id(layer)] = (layer, held.get(id(layer), (layer, 0))[1] + 1)
+    return tuple(held.values())
+
+
+REMEMBERED = 8
+_recent: deque[tuple[ModelSpec, Inventory]] = deque(maxlen=REMEMBERED)
+
+
 def inventory(spec: ModelSpec) -> Inventory:
-    """All weights that the spec's geometry implies.
+    """All weights that the spec's geometry implies; those of the last few specs are remembered.
 
     Raises:
         KvcalcError: hidden_size, vocab_size or the layers' ffn is missing: a spec may describe the cache alone.
     """
+    for known, found in tuple(_recent):
+        if known is spec:
+            return found
+    found = _inventory(spec)
+    _recent.append((spec, found))
+    return found
+
+
+def _inventory(spec: ModelSpec) -> Inventory:
     missing = [name for name in ("hidden_size", "vocab_size") if getattr(spec, name) is None]
     if not spec.ffn and any(_growing(spec)):
         missing.append("ffn")  # a stack of state mixers (Mamba) has none; attention never stands without one

@@ -10,7 +10,7 @@ from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.tensors import Component, Tensor
 from kvcalc.weights.formats import WeightFormat, weight_format
-from kvcalc.weights.inventory import inventory
+from kvcalc.weights.inventory import counted, inventory
 from kvcalc.weights.sharding import WeightSharding
 
 QUANTIZED = "default"
@@ -128,16 +128,14 @@ def weight_bytes_per_stage(
     ledgers: list[WeightLedger] = []
     start = 0
     for stage, count in enumerate(counts):
-        held: dict[int, tuple[tuple[Tensor, ...], int]] = {}
-        for layer in weights.layers[start : start + count]:
-            held[id(layer)] = (layer, held.get(id(layer), (layer, 0))[1] + 1)
+        held = counted(weights.layers[start : start + count])
         start += count
         ends = [*(weights.first if stage == 0 else ())]
         is_last = stage == len(counts) - 1
         if is_last:
             ends += weights.last
             ends += [weights.tied_head] if weights.tied_head and stage else []
-        local = [(sharding.local(tensor), number) for layer, number in held.values() for tensor in layer]
+        local = [(sharding.local(tensor), number) for layer, number in held for tensor in layer]
         local += [(sharding.local(tensor), 1) for tensor in ends]
         extra = weights.mtp if mtp and is_last else ()
         ledgers.append(_ledger(scheme, local, [sharding.local(tensor) for tensor in extra]))
@@ -155,17 +153,16 @@ def absorbed_bytes(spec: ModelSpec, scheme: WeightScheme, sharding: WeightShardi
     process_weights_after_loading: W_UK and W_UV).
     """
     layers = inventory(spec).layers
-    sizes = [
-        sum(
-            prod(sharding.local(tensor).shape) * 2
-            for tensor in layer
-            if tensor.name == LATENT_UP and scheme.format(tensor).element_bits != 16
-        )
-        for layer in layers
-    ]
     found, start = [], 0
     for count in sharding.layers_of_stages(len(layers)):
-        found.append(sum(sizes[start : start + count]))
+        found.append(
+            sum(
+                prod(sharding.local(tensor).shape) * 2 * number
+                for layer, number in counted(layers[start : start + count])
+                for tensor in layer
+                if tensor.name == LATENT_UP and scheme.format(tensor).element_bits != 16
+            )
+        )
         start += count
     return tuple(found)
 
