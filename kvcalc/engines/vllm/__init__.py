@@ -40,11 +40,11 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     blocks = sum(held.values())
     here = ceil_div(batch, parallel.data)
     per_stage = tuple(blocks * size for size in shared.stage_block_bytes)
-    logical = sum(_logical(page, workload) for group in shared.groups for page in group.pages)
+    kinds = tuple((group, page, count) for group in shared.groups for page, count in group.kinds)
+    logical = sum(count * _logical(page, workload) for _, page, count in kinds)
     replicas = sum(
-        held[id(g)] * (parallel.tensor * p.rank_bytes - _copies(p, settings) * p.whole_bytes)
-        for g in shared.groups
-        for p in g.pages
+        count * held[id(group)] * (parallel.tensor * page.rank_bytes - _copies(page, settings) * page.whole_bytes)
+        for group, page, count in kinds
     )
     total = parallel.tensor * sum(per_stage)
     per_rank = max(per_stage, default=0) * here
@@ -104,10 +104,11 @@ def _logical(page: Page, workload: Workload) -> int:
 def _waste(group: Group, held: int, workload: Workload, settings: Settings, shared: Pool) -> Iterator[tuple[str, int]]:
     """Why one sequence's blocks of a group hold more than its logical bytes, over all tensor-parallel ranks."""
     tensor = settings.parallel.tensor
-    for page in group.pages:
-        yield from _content_waste(page, held * _copies(page, settings) * page.whole_bytes, workload)
+    for page, count in group.kinds:
+        content = _content_waste(page, held * _copies(page, settings) * page.whole_bytes, workload)
+        yield from ((cause, count * size) for cause, size in content)
         padding = "state pages padded to attention pages" if page.keep is Keep.STATE else "page alignment"
-        yield padding, held * tensor * (page.page_bytes - page.rank_bytes)
+        yield padding, count * held * tensor * (page.page_bytes - page.rank_bytes)
     for stage, size in enumerate(shared.stage_block_bytes):
         yield "blocks of short groups", held * tensor * (size - group.page_bytes(stage, shared.stages))
 

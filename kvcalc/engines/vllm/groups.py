@@ -28,6 +28,15 @@ class Group:
     def first(self) -> Page:
         return self.pages[0]
 
+    @property
+    def kinds(self) -> tuple[tuple[Page, int], ...]:
+        """(page, how many are like it): layers of one kind share their streams, so identity tells pages apart."""
+        found: dict[tuple[object, ...], tuple[Page, int]] = {}
+        for page in self.pages:
+            key = (id(page.streams), id(page.formats), page.whole_bytes, page.kind)
+            found[key] = (page, found.get(key, (page, 0))[1] + 1)
+        return tuple(found.values())
+
     def page_bytes(self, stage: int | None = None, stages: Sequence[int] = ()) -> int:
         """Sum of the pages (of one pipeline stage)."""
         return sum(p.page_bytes for p in self.pages if stage is None or stages[p.layer] == stage)
