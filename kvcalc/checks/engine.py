@@ -152,6 +152,9 @@ def _check_file(
     try:
         if os.path.isdir(path):
             raise KvcalcError(Problem(code="KV001", message=f"{path} cannot be listed", path=path))
+        if candidate.strange:
+            message, hint = "a link out of the project is not followed", "name the file itself to have it checked"
+            raise KvcalcError(Problem(code="KV001", message=message, path=path, help=hint))
         name, content = read_bytes(path)
         document = load_yaml(stdin_name if path == "-" else name, content)
     except KvcalcError as error:

@@ -51,7 +51,7 @@ def changes(
     selection = Selection(settings, select, ignore)
     world = world or World()
     for candidate in candidates(paths, settings):
-        if candidate.path == "-":
+        if candidate.path == "-" or candidate.strange:
             continue
         try:
             name, content = read_bytes(candidate.path)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-import pathspec
-
+from kvcalc.checks.ignoring import IgnoreSpec, check_pattern, ignore_spec
+from kvcalc.files import inside_project
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
+from kvcalc.spec.document import MAX_BYTES
 
 FILES = ("kvcalc.toml", "pyproject.toml")
 _PLACE = re.compile(r" ?\(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -35,14 +36,12 @@ class Settings:
     against: str | None = None
 
     @cached_property
-    def excluded(self) -> pathspec.PathSpec[Any]:
-        return pathspec.GitIgnoreSpec.from_lines(self.exclude)
+    def excluded(self) -> IgnoreSpec:
+        return ignore_spec(self.exclude)
 
     @cached_property
-    def ignored_patterns(self) -> tuple[tuple[pathspec.PathSpec[Any], tuple[str, ...]], ...]:
-        return tuple(
-            (pathspec.GitIgnoreSpec.from_lines([pattern]), codes) for pattern, codes in self.per_file_ignores.items()
-        )
+    def ignored_patterns(self) -> tuple[tuple[IgnoreSpec, tuple[str, ...]], ...]:
+        return tuple((ignore_spec([pattern]), codes) for pattern, codes in self.per_file_ignores.items())
 
     def ignored_for(self, path: str) -> tuple[str, ...]:
         """Codes that are let pass in this file."""
@@ -63,6 +62,13 @@ def _ignored_for(settings: Settings, path: str) -> tuple[str, ...]:
     return tuple(code for spec, codes in settings.ignored_patterns if spec.match_file(relative) for code in codes)
 
 
+class _Source(NamedTuple):
+    """A settings file, read once."""
+
+    path: Path
+    text: str
+
+
 def find_settings(start: Path) -> Settings:
     """The nearest settings at or above `start`; defaults where there are none.
 
@@ -73,9 +79,10 @@ def find_settings(start: Path) -> Settings:
         for name in FILES:
             path = folder / name
             if path.is_file():
-                table = _table(path, required=name == "kvcalc.toml")
+                source = _read(path)
+                table = _table(source, required=name == "kvcalc.toml")
                 if table is not None:
-                    return _settings(path, table)
+                    return _settings(source, table)
     return Settings(root=start)
 
 
@@ -85,93 +92,124 @@ def read_settings(path: Path) -> Settings:
     Raises:
         KvcalcError: not readable, or it does not hold (KV903).
     """
-    table = _table(path, required=True)
-    return _settings(path, table or {})
+    source = _read(path)
+    return _settings(source, _table(source, required=True) or {})
 
 
-def _table(path: Path, *, required: bool) -> Mapping[str, Any] | None:
+def _read(path: Path) -> _Source:
+    """The text of a settings file, bounded as a spec is."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            _fail(_Source(path, ""), f"larger than {MAX_BYTES:,} bytes: no settings are")
+        return _Source(path, content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        _fail(_Source(path, ""), "not UTF-8")
+    except (OSError, ValueError) as error:
+        _fail(_Source(path, ""), f"cannot be read: {getattr(error, 'strerror', None) or 'no file name'}")
+
+
+def _table(source: _Source, *, required: bool) -> Mapping[str, Any] | None:
     """The settings of a file; None where a pyproject.toml has none."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        data = tomllib.loads(text)
-    except OSError as error:
-        _fail(path, f"cannot be read: {error.strerror or error}")
-    except UnicodeDecodeError:
-        _fail(path, "not UTF-8")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = tomllib.loads(source.text)
+    except (ValueError, RecursionError) as error:  # numbers of too many digits are no TOMLDecodeError
         place = _PLACE.search(str(error))
-        if not required and "kvcalc" not in text:
+        if not required and "kvcalc" not in source.text:
             return None  # somebody else's pyproject.toml: not ours to judge
         line, column = (int(place[1] or 1), int(place[2] or 1)) if place else (1, 1)
-        _fail(path, f"not TOML: {_PLACE.sub('', str(error))}", line=line, column=column)
-    if path.name != "pyproject.toml":
+        _fail(source, f"not TOML: {_PLACE.sub('', str(error))}", line=line, column=column)
+    if source.path.name != "pyproject.toml":
         return data
     tool = data.get("tool")
     found = tool.get("kvcalc") if isinstance(tool, dict) else None
     return found if isinstance(found, dict) else ({} if required else None)
 
 
-def _fail(path: Path, message: str, *, key: str | None = None, help: str | None = None, line: int | None = None,
+def _fail(source: _Source, message: str, *, key: str | None = None, help: str | None = None, line: int | None = None,
           column: int | None = None) -> NoReturn:  # fmt: skip
     if key is not None and line is None:
-        line, column = _line_of(path, key)
-    raise KvcalcError(Problem(code="KV903", message=message, path=str(path), line=line, column=column, help=help))
+        line, column = _line_of(source.text, key)
+    path = str(source.path)
+    raise KvcalcError(Problem(code="KV903", message=message, path=path, line=line, column=column, help=help))
 
 
-def _line_of(path: Path, key: str) -> tuple[int, int]:
+def _line_of(text: str, key: str) -> tuple[int, int]:
     """Where a key stands, by its text: tomllib keeps no places."""
     wanted = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.\]]""")
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if wanted.match(line):
             return number, len(line) - len(line.lstrip()) + 1
     return 1, 1
 
 
-def _settings(path: Path, table: Mapping[str, Any]) -> Settings:
+def _settings(source: _Source, table: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {}
     for key, value in table.items():
         read = _READERS.get(key)
         if read is None:
             near = did_you_mean(key, _READERS)
-            _fail(path, f"unknown setting {key[:60]!r}", key=key, help=near or f"settings: {', '.join(_READERS)}")
-        values[key.replace("-", "_")] = read(path, key, value)
-    return Settings(root=path.absolute().parent, **values)
+            _fail(source, f"unknown setting {key[:60]!r}", key=key, help=near or f"settings: {', '.join(_READERS)}")
+        values[key.replace("-", "_")] = read(source, key, value)
+    return Settings(root=source.path.absolute().parent, **values)
 
 
-def _words(path: Path, key: str, value: Any) -> tuple[str, ...]:
+def _words(source: _Source, key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        _fail(path, f"{key}: expected a list of texts", key=key, help=f'as in `{key} = ["..."]`')
+        _fail(source, f"{key}: expected a list of texts", key=key, help=f'as in `{key} = ["..."]`')
     return tuple(value)
 
 
-def _codes(path: Path, key: str, value: Any) -> tuple[str, ...]:
+def _codes(source: _Source, key: str, value: Any) -> tuple[str, ...]:
     from kvcalc.checks.table import parse_codes
 
-    words = _words(path, key, value)
+    words = _words(source, key, value)
     try:
         return parse_codes(words)
     except KvcalcError as error:
         problem = error.problems[0]
-        _fail(path, f"{key}: {problem.message}", key=key, help=problem.help)
+        _fail(source, f"{key}: {problem.message}", key=key, help=problem.help)
 
 
-def _per_file(path: Path, key: str, value: Any) -> Mapping[str, tuple[str, ...]]:
+def _patterns(source: _Source, key: str, value: Any) -> tuple[str, ...]:
+    """Patterns as in .gitignore."""
+    words = _words(source, key, value)
+    for word in words:
+        _pattern(source, key, word)
+    return words
+
+
+def _pattern(source: _Source, key: str, word: str) -> None:
+    try:
+        check_pattern(word)
+    except KvcalcError as error:
+        _fail(source, f"{key}: {error.problems[0].message}", key=key, help=error.problems[0].help)
+
+
+def _per_file(source: _Source, key: str, value: Any) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, dict):
-        _fail(path, f"{key}: expected a table of patterns", key=key, help='as in `"specs/*.yaml" = ["KV3"]`')
-    return {pattern: _codes(path, pattern, codes) for pattern, codes in value.items()}
+        _fail(source, f"{key}: expected a table of patterns", key=key, help='as in `"specs/*.yaml" = ["KV3"]`')
+    for pattern in value:
+        _pattern(source, key, pattern)
+    return {pattern: _codes(source, pattern, codes) for pattern, codes in value.items()}
 
 
-def _path(path: Path, key: str, value: Any) -> str:
+def _path(source: _Source, key: str, value: Any) -> str:
     if not isinstance(value, str):
-        _fail(path, f"{key}: expected the path of a file or folder", key=key)
-    return str(path.absolute().parent / value)
+        _fail(source, f"{key}: expected the path of a file or folder", key=key)
+    folder = source.path.absolute().parent
+    if not inside_project(str(folder), str(folder / value)):
+        hint = "settings name files of their own project; --against may name any"
+        _fail(source, f"{key}: {value[:100]!r} lies outside the project", key=key, help=hint)
+    return str(folder / value)
 
 
-_READERS: Mapping[str, Callable[[Path, str, Any], Any]] = {
+_READERS: Mapping[str, Callable[[_Source, str, Any], Any]] = {
     "select": _codes,
     "extend-select": _codes,
     "ignore": _codes,
-    "exclude": _words,
+    "exclude": _patterns,
     "per-file-ignores": _per_file,
     "against": _path,
 }

@@ -7,11 +7,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pathspec
-
+from kvcalc.checks.ignoring import IgnoreSpec, ignore_spec
 from kvcalc.checks.settings import Settings
+from kvcalc.files import inside_project
 from kvcalc.spec.catalog import SPEC_SUFFIXES
 
 _NEVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"})
@@ -19,10 +18,11 @@ _NEVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__p
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file to check; `named` where the user asked for this very file."""
+    """A file to check; `named` where the user asked for this very file, `strange` where it is another project's."""
 
     path: str
     named: bool
+    strange: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class _Ignore:
     """One .gitignore and the folder whose files it speaks of."""
 
     folder: str
-    spec: pathspec.PathSpec[Any]
+    spec: IgnoreSpec
 
 
 def candidates(paths: Sequence[str], settings: Settings) -> Iterator[Candidate]:
@@ -40,7 +40,8 @@ def candidates(paths: Sequence[str], settings: Settings) -> Iterator[Candidate]:
     for path in sorted(named):
         if path != "-" and os.path.isdir(path):
             for inner in _walk(path, settings):
-                found.setdefault(_identity(inner), Candidate(inner, named=False))
+                strange = os.path.islink(inner) and not inside_project(path, inner)
+                found.setdefault(_identity(inner), Candidate(inner, named=False, strange=strange))
         else:
             found[_identity(path)] = Candidate(path, named=True)
     yield from sorted(found.values(), key=lambda candidate: candidate.path)
@@ -96,12 +97,15 @@ def _ignored(path: str, is_folder: bool, ignores: tuple[_Ignore, ...], settings:
 
 
 def _ignore_of(folder: str) -> tuple[_Ignore, ...]:
+    """The .gitignore of a folder; a link or a pipe of that name is none, as for git."""
+    path = os.path.join(folder, ".gitignore")
     try:
-        with open(os.path.join(folder, ".gitignore"), encoding="utf-8", errors="replace") as lines:
-            spec: pathspec.PathSpec[Any] = pathspec.GitIgnoreSpec.from_lines(lines.read(2**20).splitlines())
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return ()
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            return (_Ignore(os.path.abspath(folder), ignore_spec(lines.read(2**20).splitlines())),)
     except (OSError, ValueError):
         return ()
-    return (_Ignore(os.path.abspath(folder), spec),)
 
 
 def _ignores_above(top: str) -> tuple[_Ignore, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, NamedTuple, cast, get_type_hints
+from typing import Any, NamedTuple, TextIO, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -141,6 +141,17 @@ def _root(
     pass
 
 
+class _Talk(TextIOWrapper):
+    """Standard error. Where nobody listens any more, what is said is dropped: the answer does not depend on it."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            _silence(self)
+            return len(text)
+
+
 def _open_output() -> None:
     """UTF-8 and plain newlines, whatever the locale: the same bytes everywhere."""
     if sys.stdout is None or sys.stderr is None:
@@ -148,17 +159,27 @@ def _open_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    with suppress(OSError):  # not a stream of the system's, as in tests
+    with suppress(OSError):  # not streams of the system's, as in tests
         # Room for a whole answer: it is written at the end, where run() sees a reader that has left or a full disk.
-        sys.stdout = open(  # noqa: SIM115 - lives as long as the process
-            sys.stdout.fileno(), "w", OUTPUT_BUFFER, "utf-8", "backslashreplace", newline="\n", closefd=False
+        answer, talk = (
+            open(stream.fileno(), "wb", size, closefd=False)  # noqa: SIM115 - live as long as the process
+            for stream, size in ((sys.stdout, OUTPUT_BUFFER), (sys.stderr, -1))
         )
+        sys.stdout = TextIOWrapper(answer, "utf-8", "backslashreplace", newline="\n")
+        sys.stderr = _Talk(talk, "utf-8", "backslashreplace", newline="\n", line_buffering=True)
 
 
-def _silence() -> None:
-    """What is still buffered for standard output goes nowhere, and so fails nowhere."""
+def _silence(stream: TextIO) -> None:
+    """What is still buffered for a stream goes nowhere, and so fails nowhere."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(*lines: str) -> None:
+    """On standard error; what a line quotes cannot drive a terminal."""
+    from kvcalc.render.document import safe
+
+    print("\n".join(safe(line) for line in lines), file=sys.stderr)
 
 
 def run() -> None:
@@ -170,21 +191,30 @@ def run() -> None:
         finally:
             sys.stdout.flush()
     except KvcalcError as error:
-        from kvcalc.render.problems import print_problems
+        from kvcalc.render.problems import render_problem
 
-        print_problems(error.problems)
+        _say(*map(render_problem, error.problems))
         sys.exit(2)
-    except BrokenPipeError:
+    except KeyboardInterrupt:  # outside the app, which has its own answer: while printing, or a second one
+        _silence(sys.stdout)
+        sys.exit(130)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # as below, in the midst of an answer: typer makes it 1
+            sys.exit(0)
+        raise
+    except BrokenPipeError as error:
         # The reader has left (`| head`): nothing to say, and nobody to say it to.
-        _silence()
-        sys.exit(0)
+        _silence(sys.stdout)
+        sys.exit(error.__context__.code if isinstance(error.__context__, SystemExit) else 0)
     except OSError as error:
-        _silence()
-        print(f"kvcalc: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        _silence(sys.stdout)
+        _say(f"kvcalc: {error.filename or 'standard output'}: {error.strerror or error}")
         sys.exit(2)
     except Exception as error:  # A promise: no traceback reaches a user.
         if os.environ.get("KVCALC_DEBUG"):
             raise
-        print(f"kvcalc: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("  help: this is a fault of kvcalc; run again with KVCALC_DEBUG=1 and report it", file=sys.stderr)
+        _say(
+            f"kvcalc: internal error: {type(error).__name__}: {error}",
+            "  help: this is a fault of kvcalc; run again with KVCALC_DEBUG=1 and report it",
+        )
         sys.exit(2)

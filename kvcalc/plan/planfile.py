@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MaxLen, MinLen
 
 from kvcalc.fields import STRICT, Name, Size, Written
+from kvcalc.files import inside_project
 from kvcalc.problems import KvcalcError, Problem, usage_error
 from kvcalc.spec.document import Document, Loc
 from kvcalc.units import (
@@ -190,10 +191,6 @@ class PlanFile:
         return self.document.problem(code, loc, message, help=help)
 
 
-ROOTS = (".git", "kvcalc.toml", "pyproject.toml")
-"""What marks the top folder of a project: files that a plan names lie below it."""
-
-
 def load_plan(path: str) -> PlanFile:
     """A plan file, or standard input for `-`.
 
@@ -226,7 +223,7 @@ def located(spec: PlanSpec, document: Document) -> PlanSpec:
     """The same plan with paths that lead from the working directory, not from the plan file.
 
     A plan file may come from a stranger, and what cannot be read as a spec is quoted in messages: so it reaches no
-    file outside its project (below the nearest folder with one of ROOTS, or else its own folder).
+    file outside its project (`kvcalc.files.inside_project`).
 
     Raises:
         KvcalcError: a path that is absolute or leads elsewhere (KV904).
@@ -235,7 +232,7 @@ def located(spec: PlanSpec, document: Document) -> PlanSpec:
 
     def place(loc: Loc, text: str) -> str:
         found = os.path.normpath(folder / text)
-        if os.path.isabs(text) or text.startswith("~") or not _inside(folder, found):
+        if os.path.isabs(text) or text.startswith("~") or not inside_project(str(folder), found):
             message = f"{text[:200]!r} lies outside the plan's project"
             hint = "files of a plan are relative to it and below its project's top folder; flags may name any file"
             raise Unresolved(loc, document.problem("KV904", loc, message, help=hint))
@@ -259,12 +256,6 @@ def located(spec: PlanSpec, document: Document) -> PlanSpec:
 def _is_file(text: str) -> bool:
     """In a plan file a path shows that it is one: `-`, or a bare name that happens to be a file, is none."""
     return text.lower().endswith((".yaml", ".yml", ".json", ".gguf")) or text.startswith((".", "/", "~"))
-
-
-def _inside(folder: Path, path: str) -> bool:
-    base = folder.resolve()
-    root = next((up for up in (base, *base.parents) if any((up / mark).exists() for mark in ROOTS)), base)
-    return Path(path).resolve().is_relative_to(root)
 
 
 class Unresolved(KvcalcError):
