@@ -5,15 +5,19 @@ What a reader has not asked for and what looks like cache geometry is refused af
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from kvcalc.importers.defaults import class_defaults, transformers_version
 from kvcalc.problems import KvcalcError
+from kvcalc.spec.model import MAX_LAYERS
 from kvcalc.spec.yamlio import Document, Loc
 
 MAX_SIZE = 2**40
+_COUNTS_LAYERS = re.compile(r"(_layers?|_modules|block_count)$")
+"""Readers write out every layer: as many as a spec may have."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,8 +121,9 @@ class Config:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             self.refuse(name, f"{name}: expected an integer, got {_shown(value)}")
-        if not least <= value <= MAX_SIZE:
-            self.refuse(name, f"{name}: must be at least {least} and at most 2^40, got {_shown(value)}")
+        most, shown = (MAX_LAYERS, f"{MAX_LAYERS:,}") if _COUNTS_LAYERS.search(name) else (MAX_SIZE, "2^40")
+        if not least <= value <= most:
+            self.refuse(name, f"{name}: must be at least {least} and at most {shown}, got {_shown(value)}")
         return value
 
     def flag(self, *names: str, default: bool | None = False) -> bool:

@@ -18,6 +18,7 @@ from kvcalc.importers.shapes import (
     query_heads,
     typed_layers,
 )
+from kvcalc.spec.model import MAX_LAYERS
 
 FULL, LINEAR = "full_attention", "linear_attention"
 
@@ -161,11 +162,14 @@ def _nemotron_mtp(
     types = config.words("mtp_layers_block_type")
     if not modules:
         return []
+    each: list[str | None] = ["full", None]
     if pattern is not None and not set(pattern) - set(letters):
-        return [letters[letter] for letter in pattern] * modules
-    if types is not None and not set(types) - set(words):
-        return [words[word] for word in types] * modules
-    return ["full", None] * modules
+        each = [letters[letter] for letter in pattern]
+    elif types is not None and not set(types) - set(words):
+        each = [words[word] for word in types]
+    if len(each) * modules > MAX_LAYERS:
+        config.refuse("num_nextn_predict_layers", f"{modules:,} times {len(each):,} layers: more than {MAX_LAYERS:,}")
+    return each * modules
 
 
 def zamba(config: Config) -> Layout:

@@ -292,12 +292,13 @@ def _gpt_neo_types(config: Config, count: int) -> list[str]:
     if groups is None:
         config.missing("attention_types")
     try:
-        layers = [str(word) for words, times in groups for _ in range(min(int(times), count)) for word in words]
+        repeated = [([str(word) for word in words], max(0, int(times))) for words, times in groups]
     except (TypeError, ValueError):
         config.refuse("attention_types", "attention_types: expected [[[kinds], times], ...]")
-    if len(layers) != count:
-        config.refuse("attention_types", f"attention_types describes {len(layers)} layers, not {count}")
-    return layers
+    total = sum(len(words) * times for words, times in repeated)  # before it is written out
+    if total != count:
+        config.refuse("attention_types", f"attention_types describes {total:,} layers, not {count:,}")
+    return [word for words, times in repeated if words for word in words * times]
 
 
 def modernbert_decoder(config: Config) -> Layout:

@@ -34,7 +34,7 @@ def to_yaml(imported: ImportedSpec) -> str:
     """A spec file: the schema line, what was taken on whose word, and the figures."""
     head = [
         SCHEMA_LINE,
-        f"# Imported from {_one_line(imported.path)} by the rules for {imported.family or 'no family'}",
+        f"# Imported from {_one_line(imported.path)} by the rules for {_one_line(imported.family) or 'no family'}",
     ]
     head[1] += f" ({imported.rule})."
     head += [f"# Assumed, not read: {_one_line(line)}" for line in imported.assumed]
@@ -116,10 +116,16 @@ def flow(value: Any) -> str:
 
 
 def scalar(value: Any) -> str:
-    """A scalar that YAML 1.2 (and 1.1) reads back as the same value."""
+    """A scalar that YAML 1.2 (and 1.1) reads back as the same value; what cannot be seen is escaped."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return "".join(_visible(letter) for letter in json.dumps(value, ensure_ascii=False))
+
+
+def _visible(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 2**16 else f"\\U{ord(letter):08x}"
 
 
 def _one_line(text: str) -> str:

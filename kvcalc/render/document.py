@@ -50,6 +50,11 @@ def safe(text: str) -> str:
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
+def one_line(text: str) -> str:
+    """`safe`, and on one line: what a file says cannot begin a line of its own, in a CI system's log least of all."""
+    return safe(text).replace("\n", " ")
+
+
 def bar(part: float, whole: float, width: int = 10) -> str:
     """`part` of `whole` as blocks, to an eighth of a character: `█████` for a half."""
     eighths = round(8 * width * part / whole) if whole > 0 else 0
@@ -65,5 +70,5 @@ def shown(value: Cell) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, str):
-        return safe(value)
+        return one_line(value)
     return f"{float(value):,.4g}" if abs(float(value)) < 1000 else f"{float(value):,.0f}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from kvcalc.problems import Problem, Severity
-from kvcalc.render.document import safe
+from kvcalc.render.document import one_line
 
 
 def render_problem(problem: Problem) -> str:
@@ -21,7 +21,7 @@ def render_problem(problem: Problem) -> str:
             lines.append(f"  {' ' * len(number)} | {' ' * (problem.column - 1)}^")
     if problem.help:
         lines.append(f"  help: {problem.help}")
-    return "\n".join(safe(line) for line in lines)
+    return "\n".join(map(one_line, lines))
 
 
 def print_problems(problems: Iterable[Problem]) -> None:
@@ -32,4 +32,4 @@ def print_problems(problems: Iterable[Problem]) -> None:
 
 def print_warning(message: str) -> None:
     """To standard error."""
-    print(f"warning: {safe(message)}", file=sys.stderr)
+    print(f"warning: {one_line(message)}", file=sys.stderr)

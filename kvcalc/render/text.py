@@ -9,9 +9,9 @@ import os
 import sys
 from typing import TextIO
 
-from kvcalc.render.document import Document, Table, safe, shown
+from kvcalc.render.document import Document, Table, one_line, safe, shown
 
-MIN_FOLD = 12
+MIN_FOLD = 10
 """Narrower than this no column is folded: the terminal wraps instead."""
 
 
@@ -24,12 +24,12 @@ def use_colour(stream: TextIO) -> bool:
 
 def render_text(document: Document, *, colour: bool = False, width: int | None = None) -> str:
     """Aligned columns. `width` bounds the lines of a terminal; None (a pipe) wraps nothing."""
-    title = _folded(safe(document.title), width)
+    title = _folded(one_line(document.title), width)
     blocks = [f"\x1b[1m{title}\x1b[0m" if colour else title]
     if document.answer:
         blocks.append("\n".join(_fact_lines(document.answer, width)))
     for table in document.tables:
-        heading = [_folded(safe(table.title), width)] if table.title else []
+        heading = [_folded(one_line(table.title), width)] if table.title else []
         blocks.append("\n".join([*heading, *_aligned(table, width)]))
     if document.facts:
         blocks.append("\n".join(_fact_lines(document.facts, width)))
@@ -85,7 +85,7 @@ def _folded(text: str, width: int | None, indent: int = 2) -> str:
 
 def _fact_lines(facts: tuple[tuple[str, ...], ...], width: int | None) -> list[str]:
     """Short texts in columns; the last cell of a row may run on (and be folded) and widens nothing."""
-    rows = [[safe(cell) for cell in row] for row in facts]
+    rows = [[one_line(cell) for cell in row] for row in facts]
     widths = [0] * max(len(row) for row in rows)
     for row in rows:
         for index, cell in enumerate(row[:-1]):

@@ -6,14 +6,16 @@ The fuzzer's bytes spell which document is taken, and then, four bytes each, whe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from fuzz.target import Target
 
 MAX_EDITS = 8
 ODD: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 7, 31, 64, 128, 10_000, 2**31, 2**40, 2**40 + 1, 2**60, 2**63, 10**39, -(10**39), 0.5, -0.0, 1e308,
-    "", "x", "0", "full", "sliding_attention", "mla", "32K", "50ms", "0.9", "80GiB", "1e9", "a\nb: c", "\x1b]0;x\x07",
-    "\u202eabc", "\x85", "\u2028", "[red]", "=1+1", "::error::", "x" * 3000, None, True, False, [], {}, [0], [1, 2, 3],
+    "", "x", "0", "full", "sliding_attention", "mla", "32K", "50ms", "0.9", "80GiB", "1e9", "a\n::error::b",
+    "\x1b]0;x\x07", "\u202eabc", "\x85", "\u2028", "[red]", "=1+1", "x" * 3000, None, True, False, [], {}, [0], [1, 2, 3],
     ["full_attention"], [None], {"kind": "full"}, {"rope_type": "yarn"}, [[[]]], {"": {"": []}},
 )  # fmt: skip
 Place = tuple[Any, ...]
@@ -72,3 +74,13 @@ def texts(documents: Sequence[Any]) -> tuple[str, ...]:
 def dumped(document: Any) -> bytes:
     """JSON is YAML."""
     return json.dumps(document).encode()
+
+
+def edits(
+    reader: str, run: Callable[[bytes], None], seeds: Callable[[], Sequence[str]], share: int,
+    encode: Callable[[Any], bytes] = dumped,
+) -> Target:  # fmt: skip
+    """A target whose bytes spell edits of the seeds (JSON texts), for the reader of encoded documents."""
+    return Target(
+        run, lambda: spellings(len(seeds())), share, spelt=lambda data: encode(edited(data, seeds())), reader=reader
+    )

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from functools import cache
 from unittest import mock
 
-from fuzz.edits import dumped, edited, spellings, texts
+from fuzz.edits import edits, texts
 from fuzz.oracle import harmless, report_shown, shown
 from fuzz.questions import asked_of_model, gpu, small
 from fuzz.scratch import written
-from fuzz.seeds import CALIBRATIONS, GGUF, LOGS, TRACES, gguf_headers
+from fuzz.seeds import CALIBRATIONS, GGUF, LOGS, TRACES, gguf_bytes
 from fuzz.target import Target
 from import_configs import KNOWN
 
 from kvcalc.calibration import load_calibration
-from kvcalc.importers.gguf import load_gguf, read_metadata
+from kvcalc.importers.gguf import load_gguf
 from kvcalc.importers.hf_config import DENSE_GQA, ImportedSpec, read_document
 from kvcalc.importers.load import json_document, spec_of
 from kvcalc.importers.writer import to_yaml
@@ -48,10 +48,6 @@ def _configs() -> tuple[str, ...]:
     return texts([known.config for known in KNOWN.values()])
 
 
-def config_edits(data: bytes) -> None:
-    config_json(dumped(edited(data, _configs())))
-
-
 def gguf_header(data: bytes) -> None:
     _asked_of_import(load_gguf(written("x.gguf", data)), data)
 
@@ -59,10 +55,6 @@ def gguf_header(data: bytes) -> None:
 @cache
 def _metadata() -> tuple[str, ...]:
     return texts(GGUF)
-
-
-def gguf_edits(data: bytes) -> None:
-    _asked_of_import(read_metadata(edited(data, _metadata()), "x.gguf"), data)
 
 
 def log(data: bytes) -> None:
@@ -99,9 +91,9 @@ _JSON_WORDS = (
 
 TARGETS: Mapping[str, Target] = {
     "config-json": Target(config_json, lambda: [text.encode() for text in _configs()], 6, _JSON_WORDS),
-    "config-edits": Target(config_edits, lambda: spellings(len(_configs())), 14),
-    "gguf-header": Target(gguf_header, gguf_headers, 8),
-    "gguf-edits": Target(gguf_edits, lambda: spellings(len(GGUF)), 8),
+    "config-edits": edits("config-json", config_json, _configs, 14),
+    "gguf-header": Target(gguf_header, lambda: [gguf_bytes(keys) for keys in GGUF], 8),
+    "gguf-edits": edits("gguf-header", gguf_header, _metadata, 10, gguf_bytes),
     "log": Target(
         log, lambda: LOGS, 6, "KV GiB tokens: blocks: tp_size= page_size= n_ctx cells layers size MiB K V 0 9"
     ),

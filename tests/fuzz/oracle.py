@@ -30,9 +30,10 @@ _FORMULA = re.compile(r"[=+\-@\t\r](?![\d.])")
 
 
 def harmless(text: str) -> None:
-    """Nothing in it drives a terminal, or hides from the eye."""
+    """Nothing in it drives a terminal, hides from the eye, or (as `edits.ODD` tries) commands a CI system."""
     found = _RAW.search(text)
     assert found is None, f"printed raw: {found[0]!r} in {text[max(0, found.start() - 60) : found.end() + 20]!r}"
+    assert "\n::error::" not in text, "a line that a CI system would obey"
 
 
 def said(error: KvcalcError) -> None:

@@ -128,8 +128,11 @@ def _only_slow_when_watched(name: str, options: argparse.Namespace, file: str) -
     """Whether an execution that took too long is quick enough in a plain interpreter; it is no finding then."""
     if "-TimeoutError" not in file:
         return False
+    from fuzz.targets import TARGETS
+
     path = options.findings / file
-    done = subprocess.run([sys.executable, __file__, "--target", name, "--again", str(path)], capture_output=True)
+    command = [sys.executable, __file__, "--target", TARGETS[name].reader or name, "--again", str(path)]
+    done = subprocess.run(command, capture_output=True)
     if done.returncode == 0:
         path.unlink()
         path.with_suffix(".txt").unlink()
@@ -189,13 +192,18 @@ def _quoted(word: str) -> str:
 
 
 def _keep(options: argparse.Namespace, name: str, seen: set[str], data: bytes, error: Exception) -> None:
-    """Once for each kind of error and place in kvcalc."""
+    """Once for each kind of error and place in our code."""
+    from fuzz.targets import TARGETS
+
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(ROOT))]
     last = frames[-1] if frames else None
     where = f"{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}" if last else type(error).__name__
     if where in seen:
         return
     seen.add(where)
+    target = TARGETS[name]
+    if target.spelt is not None:
+        name, data = target.reader, target.spelt(data)
     stem = f"{name}-{where}-{hashlib.sha256(data).hexdigest()[:8]}"
     (options.findings / f"{stem}.bin").write_bytes(data)
     (options.findings / f"{stem}.txt").write_text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 GGUF: tuple[dict[str, Any], ...] = tuple(
@@ -34,25 +34,36 @@ GGUF: tuple[dict[str, Any], ...] = tuple(
 
 
 def _text(word: str) -> bytes:
-    return struct.pack("<Q", len(word)) + word.encode()
+    return struct.pack("<Q", len(word.encode())) + word.encode()
 
 
-def _value(found: Any) -> bytes:
-    if isinstance(found, str):
-        return struct.pack("<I", 8) + _text(found)
-    if isinstance(found, list):
-        return struct.pack("<IIQ", 9, 5, len(found)) + b"".join(struct.pack("<i", int(item)) for item in found)
+def _typed(found: Any) -> tuple[int, bytes]:
+    """(GGUF value type, the value): what the format has no type for is written as text."""
+    if isinstance(found, bool):
+        return 7, struct.pack("<?", found)
+    if isinstance(found, int) and 0 <= found < 2**32:
+        return 4, struct.pack("<I", found)
+    if isinstance(found, int) and -(2**63) <= found < 2**63:
+        return 11, struct.pack("<q", found)
+    if isinstance(found, (int, float)):
+        return 12, struct.pack("<d", found)
     if found is None:
-        return struct.pack("<IIQ", 9, 8, 3) + b"".join(map(_text, "abc"))
-    return struct.pack("<II", 4, found)
+        found = ["a", "b", "c"]
+    if isinstance(found, list):
+        items = [_typed(item if isinstance(item, (int, float, str)) else "x") for item in found]
+        kind = items[0][0] if items else 5
+        same = [data for other, data in items if other == kind]
+        return 9, struct.pack("<IQ", kind, len(same)) + b"".join(same)
+    return 8, _text(str(found))
 
 
-@cache
-def gguf_headers() -> tuple[bytes, ...]:
-    """By the format's own description (ggml docs/gguf.md): u32 and i32 scalars, strings, arrays."""
-    return tuple(
-        b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(_text(key) + _value(keys[key]) for key in keys)
-        for keys in GGUF
+def gguf_bytes(keys: Mapping[str, Any]) -> bytes:
+    """A header with these keys, by the format's own description (ggml docs/gguf.md)."""
+    pairs = ((key, *_typed(found)) for key, found in keys.items())
+    return (
+        b"GGUF"
+        + struct.pack("<IQQ", 3, 0, len(keys))
+        + b"".join(_text(key) + struct.pack("<I", kind) + data for key, kind, data in pairs)
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from fuzz.edits import dumped, edited, spellings, texts
+from fuzz.edits import edits, texts
 from fuzz.oracle import problem_shown, report_shown, shown
 from fuzz.questions import asked_of_hardware, asked_of_model
 from fuzz.scratch import folder, written
@@ -75,16 +75,8 @@ def model_yaml(data: bytes) -> None:
         assert again == spec, "written and read again, it is another model"
 
 
-def model_edits(data: bytes) -> None:
-    model_yaml(dumped(edited(data, documents("model_specs"))))
-
-
 def hardware_yaml(data: bytes) -> None:
     asked_of_hardware(load_hardware("x.yaml", data)[0], zlib.crc32(data))
-
-
-def hardware_edits(data: bytes) -> None:
-    hardware_yaml(dumped(edited(data, documents("kvcalc/hardware"))))
 
 
 def plan_yaml(data: bytes) -> None:
@@ -96,10 +88,6 @@ def plan_yaml(data: bytes) -> None:
     shown(plan_document(report))
     for found in verdicts(file.spec, report):
         problem_shown(file.problem(found.code, found.loc, found.message, help=found.help))
-
-
-def plan_edits(data: bytes) -> None:
-    plan_yaml(dumped(edited(data, _plan_documents())))
 
 
 @cache
@@ -149,9 +137,9 @@ _PLAN_WORDS = (
 TARGETS: Mapping[str, Target] = {
     "yaml": Target(loaded, lambda: yaml_seeds("tests/checks/bad", "tests/checks/good"), 12, YAML_WORDS + " | > ? ' %"),
     "model-yaml": Target(model_yaml, lambda: yaml_seeds("model_specs", "tests/checks/bad"), 8, YAML_WORDS),
-    "model-edits": Target(model_edits, lambda: spellings(len(documents("model_specs"))), 12),
+    "model-edits": edits("model-yaml", model_yaml, lambda: documents("model_specs"), 12),
     "hardware-yaml": Target(hardware_yaml, lambda: yaml_seeds("kvcalc/hardware"), 4, YAML_WORDS),
-    "hardware-edits": Target(hardware_edits, lambda: spellings(len(documents("kvcalc/hardware"))), 6),
+    "hardware-edits": edits("hardware-yaml", hardware_yaml, lambda: documents("kvcalc/hardware"), 6),
     "plan-yaml": Target(plan_yaml, _plan_seeds, 3, _PLAN_WORDS),
-    "plan-edits": Target(plan_edits, lambda: spellings(len(_plan_documents())), 3),
+    "plan-edits": edits("plan-yaml", plan_yaml, _plan_documents, 1),
 }

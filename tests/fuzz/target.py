@@ -19,3 +19,7 @@ class Target:
     """Of the executions of a whole run: many where one is cheap."""
     words: str = ""
     """What the format is made of: a dictionary for the fuzzer, one word between spaces."""
+    spelt: Callable[[bytes], bytes] | None = None
+    """The input that the fuzzer's bytes spell, where they are no input themselves but edits of a sound one ..."""
+    reader: str = ""
+    """... and the target that takes it as it is: a finding is kept under that name, and outlives the spelling."""

@@ -21,8 +21,9 @@ TARGETS: Mapping[str, Target] = {**specs.TARGETS, **foreign.TARGETS, **checking.
 
 def attempt(name: str, data: bytes) -> None:
     """One execution: Problems are an answer, and are read out."""
+    target = TARGETS[name]
     try:
-        TARGETS[name].run(data)
+        target.run(data if target.spelt is None else target.spelt(data))
     except KvcalcError as error:
         said(error)
 

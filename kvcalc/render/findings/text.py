@@ -6,7 +6,7 @@ from collections import Counter
 
 from kvcalc.checks.engine import CheckReport
 from kvcalc.problems import Severity
-from kvcalc.render.document import Column, Document, Table, safe
+from kvcalc.render.document import Column, Document, Table, one_line
 from kvcalc.render.problems import render_problem
 from kvcalc.render.text import render_markdown
 
@@ -26,7 +26,7 @@ def render_concise(report: CheckReport) -> str:
     for finding in report.findings:
         problem = finding.problem
         star = "[*] " if finding.fix else ""
-        lines.append(safe(f"{problem.place}: {problem.code} {star}{problem.message}"))
+        lines.append(one_line(f"{problem.place}: {problem.code} {star}{problem.message}"))
     return "\n".join([*lines, verdict(report)]) + "\n"
 
 
