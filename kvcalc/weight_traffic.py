@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil
 
 from kvcalc.formats import IntLike, ceil_div
 from kvcalc.problems import KvcalcError, usage_error
@@ -72,12 +71,14 @@ class WeightTraffic:
     """Of the matrix products with them."""
 
 
-@lru_cache(maxsize=4096)
 def distinct_share(chosen: int, experts: int, tokens: int) -> Fraction:
-    """Expected share of the experts that `tokens` tokens meet: 1 - (1 - k/E)^T, to 2^-100.
+    """Expected share of the experts that `tokens` tokens meet: 1 - (1 - k/E)^T, to 2^-100."""
+    return 1 - Fraction(_missed(chosen, experts, tokens), 1 << _FIXED_POINT)
 
-    Fixed point, so that the figure is the same on every machine and for any batch.
-    """
+
+@lru_cache(maxsize=4096)
+def _missed(chosen: int, experts: int, tokens: int) -> int:
+    """(1 - k/E)^T in fixed point, so that the figure is the same on every machine and for any batch."""
     base = ((experts - chosen) << _FIXED_POINT) // experts
     left, power = 1 << _FIXED_POINT, tokens
     while power:
@@ -85,7 +86,7 @@ def distinct_share(chosen: int, experts: int, tokens: int) -> Fraction:
             left = left * base >> _FIXED_POINT
         base = base * base >> _FIXED_POINT
         power >>= 1
-    return 1 - Fraction(left, 1 << _FIXED_POINT)
+    return left
 
 
 def _multiplies(tensor: Tensor) -> bool:
@@ -133,9 +134,9 @@ class StepWeights:
             for stored, shape, count in each.rows:
                 read += count * stored.bytes((min(tokens, shape[0]), *shape[1:]))
             for chosen, experts, size in each.routed:
-                read += ceil(size * distinct_share(chosen, experts, everyone))
+                read += size - (size * _missed(chosen, experts, everyone) >> _FIXED_POINT)
             flops = each.flops_per_token * tokens + each.flops_per_sequence * sequences
-            flops += ceil(each.routed_flops * everyone)
+            flops += ceil_div(each.routed_flops.numerator * everyone, each.routed_flops.denominator)
             found.append(WeightTraffic(component=part, format=name, read_bytes=read, flops=flops))
         return tuple(found)
 

@@ -166,6 +166,8 @@ class Engine:
     budget: Callable[..., Budget] | None = None
     gpu_defaults: Callable[[str, int, str], Mapping[str, int]] | None = None
     """(version, bytes of a GPU's memory, its name) -> the settings that the engine chooses by them."""
+    batch_scales: bool = True
+    """Whether n sequences of a replica hold n times the bytes of one."""
     dense_over_data: bool = False
     """Whether data-parallel attention leaves dense blocks and the head split over all ranks of a stage."""
     even_experts: bool = False

@@ -234,4 +234,5 @@ ENGINE = Engine(
     source="llama.cpp 0.5.0 llama-context.cpp, llama-kv-cache.cpp, llama-kv-cache-iswa.cpp, llama-memory-recurrent.cpp",
     settings=Settings,
     allocate=allocate,
+    batch_scales=False,
 )

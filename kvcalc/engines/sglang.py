@@ -392,6 +392,7 @@ ENGINE = Engine(
     source="SGLang 0.5.23 model_executor/pool_configurator.py, mem_cache/memory_pool.py",
     settings=Settings,
     allocate=allocate,
+    batch_scales=False,
     capacity=capacity,
     budget=memory_budget,
     dense_over_data=True,

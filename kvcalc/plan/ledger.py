@@ -100,8 +100,9 @@ class Job:
     encoder_len: int = 0
     utilization: Fraction | None = None
     overheads: Mapping[str, int] = field(default_factory=dict)
+    _shardings: dict[Layout, WeightSharding] = field(default_factory=dict, repr=False)
     _weights: dict[Any, tuple[WeightLedger, ...]] = field(default_factory=dict, repr=False)
-    _held: dict[Any, Held | str] = field(default_factory=dict, repr=False)
+    _allocations: dict[Any, Allocation | str] = field(default_factory=dict, repr=False)
     _splits: dict[Any, tuple[Split, ...]] = field(default_factory=dict, repr=False)
 
     @property
@@ -144,9 +145,11 @@ class Job:
 
     def sharding(self, layout: Layout) -> WeightSharding:
         """Of the weights, as the engine deals them out."""
-        over_data = self.engine.dense_over_data and self.rules.experts and layout.data > 1
-        wide = layout.tensor * layout.data if over_data else None
-        return replace(layout.sharding, ffn_tensor=wide)
+        if layout not in self._shardings:
+            over_data = self.engine.dense_over_data and self.rules.experts and layout.data > 1
+            wide = layout.tensor * layout.data if over_data else None
+            self._shardings[layout] = replace(layout.sharding, ffn_tensor=wide)
+        return self._shardings[layout]
 
     def weights(self, layout: Layout) -> tuple[WeightLedger, ...]:
         """Of the fullest rank of each stage."""
@@ -157,61 +160,62 @@ class Job:
 
     def held(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> Held | str:
         """Cache of `sequences` sequences on a rank of each stage, or why the engine refuses the layout."""
-        key = (layout.tensor, layout.pipeline, layout.decode_context, sequences, lengths, defaults)
-        if key not in self._held:
-            try:
-                self._held[key] = self._hold(layout, sequences, lengths, defaults)
-            except KvcalcError as error:
-                self._held[key] = str(error)
-        return self._held[key]
-
-    def _hold(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> Held:
+        longest = self._allocated(layout, sequences, lengths.longest, defaults)
+        if isinstance(longest, str):
+            return longest
+        stages, admission = self._admitted(longest, sequences)
         if len(lengths.mix) > 1:
-            return self._mixed(layout, sequences, lengths, defaults)
-        settings = self.settings(layout.of_one_replica, lengths.longest, defaults)
-        workload = Workload(
-            batch_size=sequences, seq_len=lengths.longest, encoder_len=self.encoder_len, formats=self.formats
-        )
-        found = self.engine.allocate(self.spec, workload, settings)
-        admitted = next((figure.units for figure in found.figures if figure.name == "admission"), 0)
-        stages = found.per_stage_bytes
-        if found.units:
-            asked = tuple(admitted * size // found.units for size in stages)
-            stages = tuple(max(pair) for pair in zip(stages, asked, strict=True))
+            stages, admission = self._mixed(layout, sequences, lengths, defaults), False
         return Held(
-            stage_bytes=stages, admission=stages != found.per_stage_bytes,
-            reserve_bytes=sum(waste.bytes for waste in found.reserve),
-            reserve_name=", ".join(waste.cause for waste in found.reserve), allocation=found,
+            stage_bytes=stages, admission=admission, reserve_bytes=sum(waste.bytes for waste in longest.reserve),
+            reserve_name=", ".join(waste.cause for waste in longest.reserve), allocation=longest,
         )  # fmt: skip
 
-    def _mixed(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> Held:
+    def _allocated(self, layout: Layout, sequences: int, tokens: int, defaults: Defaults) -> Allocation | str:
+        """What the engine allocates for sequences of `tokens` tokens (of one, where a batch scales), or its refusal."""
+        batch = 1 if self.engine.batch_scales else sequences
+        key = (layout.tensor, layout.pipeline, layout.decode_context, batch, tokens, defaults)
+        if key not in self._allocations:
+            workload = Workload(batch_size=batch, seq_len=tokens, encoder_len=self.encoder_len, formats=self.formats)
+            try:
+                settings = self.settings(layout.of_one_replica, tokens, defaults)
+                self._allocations[key] = self.engine.allocate(self.spec, workload, settings)
+            except KvcalcError as error:
+                self._allocations[key] = str(error)
+        return self._allocations[key]
+
+    def _admitted(self, found: Allocation, sequences: int) -> tuple[tuple[int, ...], bool]:
+        """(bytes of each stage, whether one request on admission asks for more than the batch holds)."""
+        times = sequences // found.batch_size
+        held = tuple(times * size for size in found.per_stage_bytes)
+        admitted = next((figure.units for figure in found.figures if figure.name == "admission"), 0)
+        if not found.units or admitted <= times * found.units:
+            return held, False
+        return tuple(admitted * size // found.units for size in found.per_stage_bytes), True
+
+    def _mixed(self, layout: Layout, sequences: int, lengths: Lengths, defaults: Defaults) -> tuple[int, ...]:
         """Sequences of several lengths: the mean bytes of one, times their number."""
-        longest = self._hold(layout, sequences, Lengths.of(lengths.longest), defaults)
-        sums = [0] * len(longest.stage_bytes)
+        sums = [0] * layout.pipeline
         for length, count in lengths.mix:
-            one = self._hold(layout, 1, Lengths.of(length), defaults)
-            for stage, size in enumerate(one.allocation.per_stage_bytes):
+            one = self._allocated(layout, 1, length, defaults)
+            assert isinstance(one, Allocation), "an engine that takes the longest takes what is shorter"
+            for stage, size in enumerate(one.per_stage_bytes):
                 sums[stage] += count * size
-        whole = sum(count for _, count in lengths.mix)
-        stages = tuple(ceil_div(sequences * size, whole) for size in sums)
-        return Held(
-            stage_bytes=stages, admission=False, reserve_bytes=longest.reserve_bytes,
-            reserve_name=longest.reserve_name, allocation=longest.allocation,
-        )  # fmt: skip
+        return tuple(ceil_div(sequences * size, lengths.count) for size in sums)
 
     def ledger(self, layout: Layout, hardware: HardwareSpec, batch: int, lengths: Lengths) -> Ledger | str:
         """The GPU with the least memory left, or why the engine refuses the layout."""
-        found = self.stages(layout, hardware, batch, lengths)
-        return found if isinstance(found, str) else min(found, key=lambda ledger: ledger.free_bytes)
-
-    def stages(self, layout: Layout, hardware: HardwareSpec, batch: int, lengths: Lengths) -> tuple[Ledger, ...] | str:
-        """The fullest GPU of every pipeline stage, or why the engine refuses the layout."""
         held = self.held(layout, ceil_div(batch, layout.data), lengths, self.gpu_defaults(hardware))
         if isinstance(held, str):
             return held
         total, weights = hardware.memory.plan_bytes, self.weights(layout)
         splits = self.splits(layout, hardware, lengths.longest)
-        return tuple(_written(stage, total, splits[stage], weights[stage], held) for stage in range(len(weights)))
+        used = [
+            split.taken_bytes + stage.total + size
+            for split, stage, size in zip(splits, weights, held.stage_bytes, strict=True)
+        ]
+        fullest = max(range(len(used)), key=used.__getitem__)
+        return _written(fullest, total, splits[fullest], weights[fullest], held)
 
     def splits(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[Split, ...]:
         """What the engine keeps back and spends beside weights and cache, on a rank of each stage."""
@@ -246,7 +250,7 @@ class Job:
         """Bytes that weights and overheads leave to the cache, on the fullest rank of each stage."""
         total = hardware.memory.plan_bytes
         return tuple(
-            max(0, total - split.reserve_bytes - sum(item.bytes for item in split.overheads) - weights.total)
+            max(0, total - split.taken_bytes - weights.total)
             for split, weights in zip(self.splits(layout, hardware, seq_len), self.weights(layout), strict=True)
         )
 

@@ -12,7 +12,7 @@ S: bytes on each rank; r: ranks; g: GPUs of a node among them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from kvcalc.formats import ceil_div
@@ -45,6 +45,7 @@ class Network:
     hardware: HardwareSpec
     node: int
     node_link: int = NODE_LINK
+    _rates: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def inside(self) -> int:
@@ -67,7 +68,13 @@ class Network:
 
     def rate(self, ranks: int) -> int:
         """B/s that each of `ranks` neighbouring GPUs of a node can send at."""
-        spec, ranks = self.hardware, min(ranks, self.node)
+        ranks = min(ranks, self.node)
+        if ranks not in self._rates:
+            self._rates[ranks] = self._rate(ranks)
+        return self._rates[ranks]
+
+    def _rate(self, ranks: int) -> int:
+        spec = self.hardware
         link = spec.scale_up
         if link is None or (spec.host_link is None and link.per_peer is None):
             return self.inside

@@ -31,6 +31,8 @@ class Split:
     reserve_bytes: int
     reserve_source: str
     overheads: tuple[Overhead, ...]
+    taken_bytes: int
+    """Reserve and overheads together."""
 
 
 def split_memory(
@@ -61,10 +63,12 @@ def split_memory(
 
 
 def _split(budget: Budget) -> Split:
+    overheads = tuple(item for item in budget.overheads if item.name != WEIGHTS)
     return Split(
         reserve_bytes=budget.reserve_bytes,
         reserve_source=f"engine keeps {float(100 * (1 - budget.fraction)):g} % of {budget.fraction_of}",
-        overheads=tuple(item for item in budget.overheads if item.name != WEIGHTS),
+        overheads=overheads,
+        taken_bytes=budget.reserve_bytes + sum(item.bytes for item in overheads),
     )
 
 

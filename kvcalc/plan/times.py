@@ -159,10 +159,12 @@ class Clock:
         rounds = min(layout.pipeline, sequences)
         each, larger = divmod(sequences, rounds)
         stages = self._stages(layout.pipeline)
+        kinds = {stage.key: stage for stage in stages}
 
         def steps(micro: int) -> list[Step]:
             everyone = min(batch, micro * layout.data)
-            return [self._step(layout, stage, "decode", micro, everyone, seq_len) for stage in stages]
+            each = {key: self._step(layout, kind, "decode", micro, everyone, seq_len) for key, kind in kinds.items()}
+            return [each[stage.key] for stage in stages]
 
         small = steps(each)
         large = steps(each + 1) if larger else small
