@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,6 +64,7 @@ def plan(
     node_link: Rate | None = None,
     calibration: Path | None = None,
     alternatives: bool = True,
+    frontier: bool = False,
 ) -> PlanReport:
     """The fewest GPUs for a batch, a length and a speed: `kvcalc plan`.
 
@@ -73,7 +74,7 @@ def plan(
         seq_len: tokens of each; else `isl` + `osl`, or the model's context.
         isl, osl: tokens of a prompt and of an answer.
         rate: requests per second, in place of `batch_size`.
-        lengths: CSV trace of real requests, in place of `seq_len`.
+        lengths: trace of real requests (CSV, or JSON lines), in place of `seq_len`.
         tpot: time per output token to reach, in seconds or as in `"50ms"`.
         ttft: time to the first token to reach; needs `isl`.
         max_gpus: look no further.
@@ -85,6 +86,7 @@ def plan(
         node_link: B/s from one GPU to another node.
         calibration: the path of a report of `kvcalc verify -o json`.
         alternatives: also say what would take fewer GPUs.
+        frontier: also look at all batch sizes: tokens per second of a user against those of a GPU.
 
     Raises:
         KvcalcError: an unknown name, arguments that exclude each other, or what no number of GPUs could give.
@@ -119,7 +121,7 @@ def plan(
         node_link=None if node_link is None else f"{bytes_per_s(node_link, 'node_link')}B/s",
         calibration=None if calibration is None else os.fspath(calibration),
     )
-    return make_plan(resolved.request, resolved.hardware)
+    return make_plan(replace(resolved.request, frontier=frontier), resolved.hardware)
 
 
 def plan_file(path: Path) -> PlanReport:

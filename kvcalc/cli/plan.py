@@ -44,12 +44,14 @@ def plan(
         warn("flags change what the plan asks: its `expect` is not held against the answer")
     resolved = resolve(spec, found)
     request = replace(resolved.request, frontier=frontier or plot is not None)
+    if plot:
+        from kvcalc.render.plot import picture_kind, plot_plan
+
+        picture_kind(plot)
     with progress("GPUs") as advance:
         report = make_plan(request, resolved.hardware, advance)
     warn(*resolved.remarks, *report.warnings)
     if plot:
-        from kvcalc.render.plot import plot_plan
-
         plot_plan(report, plot)
     if quiet:
         best = report.plans[report.best].gpus

@@ -60,7 +60,7 @@ def resolve(
     for loc, message, hint in contradictions(spec):
         raise placed(usage_error(message, help=hint), file, loc)
     at = _Places(file)
-    gpus = tuple(hardware) or tuple(_gpus(spec, at))
+    gpus = tuple(hardware) or tuple({each.name: each for each in _gpus(spec, at)}.values())
     with at("model"):
         found, remarks = (model, ()) if model else find_model(spec.model)
     with at("engine"):

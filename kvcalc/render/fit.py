@@ -32,7 +32,7 @@ def fit_document(report: FitReport, *, details: bool = False) -> Document:
     if report.lines:
         first, layouts = report.lines[0], _layouts(report)
         shown = layouts.rows if details else layouts.rows[:LAYOUTS]
-        if len(shown) > 1:
+        if len(report.lines) > 1:
             tables.append(layouts._replace(rows=shown))
         if len(shown) < len(layouts.rows):
             notes.append(f"note: {many(len(layouts.rows) - len(shown), 'more layout')} with --details")
@@ -104,7 +104,7 @@ def _data(report: FitReport) -> Table:
         (Column("at_seq_len", "tokens"), lambda line: report.seq_len),
         (Column("max_seq_len", "tokens"), lambda line: line.max_seq_len),
         (Column("at_batch_size"), lambda line: report.batch_size),
-        (Column("cache", "tokens"), lambda line: line.tokens),
+        (Column("capacity", "tokens"), lambda line: line.tokens),
         (Column("concurrency"), lambda line: line.concurrency),
         *BYTES_FIELDS,
     )

@@ -141,7 +141,9 @@ def _speed(report: PlanReport, choice: Choice) -> str:
     speed = choice.speed
     parts = [f"TPOT >= {format_seconds(speed.tpot_s)} (bound by {speed.bound_by})"]
     if choice.loaded_tpot_s is not None:
-        parts.append(f"{format_seconds(choice.loaded_tpot_s)} while prompts are prefilled")
+        late = report.tpot_s is not None and choice.loaded_tpot_s > report.tpot_s
+        late_text = " (more than asked for)" if late else ""
+        parts.append(f"{format_seconds(choice.loaded_tpot_s)} while prompts are prefilled{late_text}")
     if speed.ttft_s is not None:
         parts.append(f"TTFT >= {format_seconds(speed.ttft_s)}")
     if report.rate is None:
@@ -218,11 +220,11 @@ def _choice_tables(report: PlanReport, plan: GpuPlan, details: bool) -> Iterator
     where = f"{first.gpus:,} x {plan.gpu}" if same else plan.gpu
     order = "best first" if report.objective in ("tpot", "throughput") else "fastest first"
     title = f"memory of the fullest GPU [GiB of {first.ledger.gpu_memory_bytes / 2**30:,.4g}]"
-    tables = (
-        _layouts(report, plan.choices, f"layouts of {where}, {order}"),
-        merged(lean(table_of(_MEMORY, plan.choices, title), CENTRAL)),
-    )
-    yield from (table for table in tables if len(table.rows) > 1)
+    if len(plan.choices) > 1:
+        yield _layouts(report, plan.choices, f"layouts of {where}, {order}")
+    memory = merged(lean(table_of(_MEMORY, plan.choices, title), CENTRAL))
+    if len(memory.rows) > 1:
+        yield memory
     yield ledger_table(first.ledger, f"{plan.gpu}, {first.label}", details=details)
 
 
@@ -277,7 +279,8 @@ def _side_by_side(report: PlanReport) -> Table:
 
 def _fronts(report: PlanReport) -> Iterator[Table]:
     asked = [choice for plan in report.plans for choice in plan.pareto]
-    fields: Fields[Choice] = ((Column("GPU"), lambda c: c.gpu), *_speed_fields(report))
+    speed = (field for field in _speed_fields(report) if field[0].name != "nodes")
+    fields: Fields[Choice] = ((Column("GPU"), lambda c: c.gpu), *speed)
     if report.batch_size is not None:
         title = f"front at {many(report.batch_size, 'sequence')}: GPUs, TPOT, tokens/s per GPU"
     else:

@@ -52,6 +52,8 @@ def table_of(fields: Fields[Item], items: Iterable[Item], title: str = "") -> Ta
 
 def lean(table: Table, constant: Iterable[str] = ()) -> Table:
     """Without columns in which no row says anything, nor those of `constant` in which all say the same."""
+    if not table.rows:
+        return table
     kept = []
     for index, column in enumerate(table.columns):
         said = {row[index] for row in table.rows}

@@ -45,19 +45,31 @@ def draw(report: Report, figure: Callable[[Report], Figure], path: str) -> None:
     Raises:
         KvcalcError: matplotlib is missing, an unknown suffix, or a path that cannot be written.
     """
-    suffix = path.rpartition(".")[2].lower()
-    if suffix not in _METADATA:
-        raise usage_error(f"{path[-60:]!r} is no picture's name", help="end it in .png, .svg or .pdf")
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise usage_error("--plot needs matplotlib", help="pip install 'kvcalc[plot]'") from error
+    suffix = picture_kind(path)
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.hashsalt": "kvcalc", "axes.unicode_minus": False, "font.size": 9})
         out = io.BytesIO()
         figure(report).savefig(out, format=suffix, dpi=150, metadata=_METADATA[suffix])
     write_whole(path, out.getvalue())
+
+
+def picture_kind(path: str) -> str:
+    """`png`, `svg` or `pdf`; worth asking before a long search.
+
+    Raises:
+        KvcalcError: matplotlib is missing, or an unknown suffix.
+    """
+    suffix = path.rpartition(".")[2].lower()
+    if suffix not in _METADATA:
+        raise usage_error(f"{path[-60:]!r} is no picture's name", help="end it in .png, .svg or .pdf")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise usage_error("--plot needs matplotlib", help="pip install 'kvcalc[plot]'") from error
+    return suffix
 
 
 def plot_tiers(report: TiersReport, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.axes import Axes
 
+from kvcalc.plan.planfile import PlanSpec, Slo
+from kvcalc.plan.planning import plan
+from kvcalc.plan.report import PlanReport
+from kvcalc.plan.resolving import resolve
 from kvcalc.problems import KvcalcError
 from kvcalc.render.plot import (
     COLOURS,
+    plan_figure,
+    plot_plan,
     plot_roofline,
     plot_sweep,
     plot_tiers,
@@ -49,6 +56,18 @@ def roof() -> RooflineReport:
 @pytest.fixture(scope="module")
 def one_plane() -> SweepReport:
     return sweep([shipped_model("llama-3.1-8b")], BATCHES, LENGTHS, gpus=[H200])
+
+
+def planned(**asked: Any) -> PlanReport:
+    resolved = resolve(
+        PlanSpec(**{"model": "llama-3.1-8b", "gpu": ("h100", "h200"), "gpus": 8, "seq_len": "8K", **asked})
+    )
+    return plan(replace(resolved.request, frontier=True), resolved.hardware)
+
+
+@pytest.fixture(scope="module")
+def fronts() -> PlanReport:
+    return planned(batch_size=64, slo=Slo(tpot="20ms"))
 
 
 def legend(axes: Axes) -> list[str]:
@@ -114,6 +133,38 @@ def test_lines_of_models_saturate() -> None:
     assert {line.get_color() for line in axes.lines} <= set(COLOURS)
 
 
+def test_fronts_of_kinds_of_gpu(fronts: PlanReport) -> None:
+    (axes,) = plan_figure(fronts).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("tokens/s of a user, at most", "tokens/s of a GPU, at most")
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    lines = [line for line in axes.lines if line.get_linestyle() == "-"]
+    for line, each in zip(lines, fronts.plans, strict=True):
+        assert line.get_xdata().tolist() == [point.tokens_per_s_per_user for point in each.frontier]
+        assert line.get_ydata().tolist() == [point.tokens_per_s_per_gpu for point in each.frontier]
+    assert len({line.get_color() for line in lines}) == 2
+    said = legend(axes)
+    layouts = {(each.gpu, point.gpus, point.label) for each in fronts.plans for point in each.frontier}
+    assert {f"{gpus} x {gpu}, {label}" for gpu, gpus, label in layouts} <= set(said)
+    # 20 ms a token are 50 tokens/s.
+    limit = next(line for line in axes.lines if line.get_linestyle() == "--")
+    assert limit.get_xdata()[0] == pytest.approx(50)
+    assert "TPOT 20 ms: too slow on the left" in said
+
+
+def test_the_answer_is_on_the_picture(fronts: PlanReport) -> None:
+    (axes,) = plan_figure(fronts).axes
+    stars = [line for line in axes.lines if line.get_marker() == "*"]
+    for star, each in zip(stars, fronts.plans, strict=True):
+        first = each.choices[0]
+        assert star.get_xdata()[0] == pytest.approx(64 / first.speed.tokens_per_s * (1 / first.speed.tpot_s) ** 2)
+        assert star.get_label() == f"answer: {first.gpus} x {each.gpu}\n  {first.label}, 64 sequences"
+
+
+def test_a_plan_of_which_nothing_fits_is_drawn_as_such() -> None:
+    report = planned(model="llama-3.1-405b", gpu="t4", batch_size=1)
+    assert legend(plan_figure(report).axes[0]) == ["nothing fits"]
+
+
 def test_too_many_lines(one_plane: SweepReport) -> None:
     crowd = SweepReport(planes=one_plane.planes * 17, assumptions=())
     with pytest.raises(KvcalcError, match="told apart"):
@@ -122,9 +173,11 @@ def test_too_many_lines(one_plane: SweepReport) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_same_report_same_bytes(
-    tmp_path: Path, suffix: str, ladder: TiersReport, roof: RooflineReport, one_plane: SweepReport
+    tmp_path: Path, suffix: str, ladder: TiersReport, roof: RooflineReport, one_plane: SweepReport, fronts: PlanReport
 ) -> None:
-    jobs: list[tuple[Any, Any]] = [(plot_tiers, ladder), (plot_roofline, roof), (plot_sweep, one_plane)]
+    jobs: list[tuple[Any, Any]] = [
+        (plot_tiers, ladder), (plot_roofline, roof), (plot_sweep, one_plane), (plot_plan, fronts),
+    ]  # fmt: skip
     for index, (plot, report) in enumerate(jobs):
         first, second = (tmp_path / f"{index}{turn}.{suffix}" for turn in "ab")
         plot(report, str(first))
