@@ -59,5 +59,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A help line naming the closest known words, or None when nothing is near."""
     from difflib import get_close_matches  # costs more than a whole query where nothing is misspelt
 
-    near = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    spelt = {name.lower(): name for name in known}
+    near = [spelt[name] for name in get_close_matches(word.lower(), list(spelt), n=3, cutoff=0.6)]
     return f"did you mean {' or '.join(near)}?" if near else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from kvcalc.api.arguments import Model, Path, count, model_spec
@@ -38,19 +37,17 @@ def check(
         KvcalcError: no such path or code, or a settings file that does not hold.
     """
     from kvcalc.checks.engine import check as run_checks
-    from kvcalc.checks.settings import Settings, find_settings, read_settings
+    from kvcalc.checks.settings import settings_for
     from kvcalc.checks.subject import World
     from kvcalc.checks.table import parse_codes
-    from kvcalc.problems import usage_error
+    from kvcalc.checks.walk import refuse_missing
 
     named = [os.fspath(path) for path in paths] or ["."]
-    for path in (*named, *([os.fspath(against)] if against is not None else [])):
-        if not os.path.lexists(path):
-            raise usage_error(f"{path[:200]!r}: no such file or folder")
-    if isolated:
-        settings = Settings()
-    else:
-        settings = read_settings(FilePath(config)) if config is not None else find_settings(FilePath.cwd())
+    for path in named:
+        refuse_missing(path, "path")
+    if against is not None:
+        refuse_missing(os.fspath(against), "against")
+    settings = settings_for(None if config is None else os.fspath(config), isolated=isolated)
     world = World(against=os.fspath(against) if against is not None else settings.against, hub=hub)
     return run_checks(named, settings=settings, select=parse_codes(select), ignore=parse_codes(ignore), world=world)
 

@@ -7,9 +7,10 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kvcalc.checks.engine import Selection, document_findings
+from kvcalc.checks.engine import document_findings
 from kvcalc.checks.kinds import recognise
 from kvcalc.checks.repairs import apply
+from kvcalc.checks.selection import Selection
 from kvcalc.checks.settings import Settings
 from kvcalc.checks.subject import World
 from kvcalc.checks.walk import candidates
@@ -74,7 +75,7 @@ def repaired(path: str, content: bytes, selection: Selection, world: World) -> C
         kind = recognise(document.data)
         if kind is None:
             break
-        fixes = [f.fix for f in document_findings(path, document, kind, selection, world) if f.fix is not None]
+        fixes = [f.fix for f in document_findings(document, kind, selection, world) if f.fix is not None]
         after, applied = apply(text, fixes)
         if not applied or after == text:
             break

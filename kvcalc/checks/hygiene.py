@@ -63,10 +63,13 @@ def foreign_keys(file: TextFile) -> Iterator[Hit]:
     for loc in file.document.key_marks:
         word = str(loc[-1])
         ours = table.get(word)
-        if ours is None or word in known or _names_of_users(loc) or ours in file.document.at(loc[:-1]):
+        beside = file.document.at(loc[:-1])
+        if ours is None or word in known or _names_of_users(loc) or ours in beside:
             continue
-        fix = replaced(file.document, loc, ours, key=True, summary=f"rename to {ours}")
-        yield Hit(loc=loc, key=True, message=f"{word!r} is {ours!r} here", help=f"write {ours}", fix=fix)
+        twins = [key for key in beside if table.get(key) == ours]
+        fix = replaced(file.document, loc, ours, key=True, summary=f"rename to {ours}") if len(twins) == 1 else None
+        hint = f"write {ours}" if len(twins) == 1 else f"keep one of {', '.join(twins)}, as {ours}"
+        yield Hit(loc=loc, key=True, message=f"{word!r} is {ours!r} here", help=hint, fix=fix, stands_for=ours)
 
 
 _USERS_OWN = tuple((key,) for key in ("attention", "ffn", "weight_dtypes", "settings", "overheads", "prices"))

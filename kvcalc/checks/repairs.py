@@ -15,12 +15,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", re.ASCII)
 def replaced(document: Document, loc: Loc, text: str, *, summary: str, key: bool = False) -> Fix | None:
     """The key or scalar at `loc` written as `text`; None where it is no token of one line."""
     mark = (document.key_marks if key else document.marks).get(loc)
-    place = token(document.text, mark) if mark else None
+    place = token(document.text, mark, str(loc[-1] if key else document.at(loc))) if mark else None
     if place is None or not _PLAIN.fullmatch(text):
         return None
-    value = None if key else document.at(loc)
-    if isinstance(value, str) and document.text[slice(*place)].strip("'\"") != value:
-        return None  # the first line of several
     return Fix(summary=summary, edits=(Edit(*place, text),))
 
 

@@ -39,6 +39,8 @@ class Hit:
     key: bool = False
     mark: Mark | None = None
     fix: Fix | None = None
+    stands_for: str | None = None
+    """The key beside it that this one is another word for: it is not missing."""
 
 
 def in_a_file(hint: str | None) -> str | None:
@@ -52,6 +54,8 @@ class Finding:
 
     problem: Problem
     fix: Fix | None = None
+    present: tuple[int, int, str] | None = None
+    """(line, column, message) of the schema's complaint about a missing key, which this one explains."""
 
     @property
     def order(self) -> tuple[str, int, int, str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from os.path import abspath
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -32,6 +34,8 @@ class Settings:
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     """Patterns, as in .gitignore, of files and folders that are passed over in folders."""
+    force_exclude: bool = False
+    """Whether `exclude` holds for named files and folders as well: a hook names every file that it is given."""
     per_file_ignores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     against: str | None = None
 
@@ -47,9 +51,13 @@ class Settings:
         """Codes that are let pass in this file."""
         return _ignored_for(self, path) if self.per_file_ignores else ()
 
+    def excludes(self, path: str, *, is_folder: bool = False) -> bool:
+        """Whether `exclude` covers it."""
+        return bool(self.exclude) and self.excluded.match_file(self.relative(path) + ("/" if is_folder else ""))
+
     def relative(self, path: str) -> str:
         """The path as patterns see it."""
-        whole = Path(path).absolute()
+        whole = Path(abspath(path))
         try:
             return whole.relative_to(self.root).as_posix()
         except ValueError:
@@ -67,6 +75,17 @@ class _Source(NamedTuple):
 
     path: Path
     text: str
+
+
+def settings_for(config: str | None, *, isolated: bool = False) -> Settings:
+    """Those of a named file, or else the nearest at or above the working directory; `isolated`: of no file.
+
+    Raises:
+        KvcalcError: as `find_settings`.
+    """
+    if isolated:
+        return Settings()
+    return find_settings(Path.cwd()) if config is None else read_settings(Path(config))
 
 
 def find_settings(start: Path) -> Settings:
@@ -157,7 +176,8 @@ def _settings(source: _Source, table: Mapping[str, Any]) -> Settings:
 
 def _words(source: _Source, key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        _fail(source, f"{key}: expected a list of texts", key=key, help=f'as in `{key} = ["..."]`')
+        written = key if re.fullmatch(r"[\w-]+", key) else json.dumps(key)
+        _fail(source, f"{key}: expected a list of texts", key=key, help=f'as in `{written} = ["..."]`')
     return tuple(value)
 
 
@@ -195,6 +215,12 @@ def _per_file(source: _Source, key: str, value: Any) -> Mapping[str, tuple[str, 
     return {pattern: _codes(source, pattern, codes) for pattern, codes in value.items()}
 
 
+def _switch(source: _Source, key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        _fail(source, f"{key}: expected true or false", key=key)
+    return value
+
+
 def _path(source: _Source, key: str, value: Any) -> str:
     if not isinstance(value, str):
         _fail(source, f"{key}: expected the path of a file or folder", key=key)
@@ -210,6 +236,7 @@ _READERS: Mapping[str, Callable[[_Source, str, Any], Any]] = {
     "extend-select": _codes,
     "ignore": _codes,
     "exclude": _patterns,
+    "force-exclude": _switch,
     "per-file-ignores": _per_file,
     "against": _path,
 }

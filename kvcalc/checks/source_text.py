@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from itertools import accumulate
 
 from kvcalc.spec.document import Mark
-
-_TOKEN = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]{}#:][^,\[\]{}#\r\n]*?(?=\s*(?:[,\]}\r\n]|:\s|:$|\s#|$))"""
-)
 
 
 @lru_cache(maxsize=2)
@@ -35,11 +30,13 @@ def line_start(text: str, number: int) -> int:
     return starts[min(number - 1, len(starts) - 1)]
 
 
-def token(text: str, mark: Mark) -> tuple[int, int] | None:
-    """Start and end of the key or scalar that stands at a mark; None where it is no token of one line."""
+def token(text: str, mark: Mark, value: str) -> tuple[int, int] | None:
+    """Start and end of the key or scalar at a mark; None where it is written on several lines, or with escapes."""
     start = offset(text, mark)
-    found = _TOKEN.match(text, start)
-    return None if found is None else (start, found.end())
+    for written in (value, f"'{value}'", f'"{value}"'):
+        if text.startswith(written, start):
+            return start, start + len(written)
+    return None
 
 
 def newline_of(text: str) -> str:

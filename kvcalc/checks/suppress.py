@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import yaml
 
+from kvcalc.checks.rule import Finding
+from kvcalc.checks.selection import Selection
 from kvcalc.checks.source_text import line_start, lines_of
-from kvcalc.spec.document import Mark
+from kvcalc.checks.table import RULES
+from kvcalc.problems import Problem, did_you_mean
+from kvcalc.spec.document import Mark, line_of
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#\s*kvcalc:\s*(ignore|ignore-file)\s*=\s*([A-Za-z0-9]+(?:\s*,\s*[A-Za-z0-9]+)*)")
 MAX_COMMENTS = 500
@@ -88,3 +92,46 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
                 )
     except yaml.YAMLError:
         return
+
+
+class Remarks:
+    """The suppressions of one file, and which of them have been of use."""
+
+    def __init__(self, text: str, path: str, selection: Selection) -> None:
+        self._text, self._path, self._selection = text, path, selection
+        self._comments = comments(text)
+        self.silenced = 0
+
+    def heeded(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Those that no comment silences."""
+        return [finding for finding in findings if not self._silences(finding.problem)]
+
+    def _silences(self, problem: Problem) -> bool:
+        hits = [remark for remark in self._comments if remark.covers(problem.code, problem.line or 0)]
+        if not hits or not RULES[problem.code].suppressible:
+            return False
+        for remark in hits:
+            remark.used = True
+        self.silenced += 1
+        return True
+
+    def idle(self) -> Iterator[Finding]:
+        """Comments that have silenced nothing (KV611), or name no rule (KV612). Asked last."""
+        for remark in self._comments:
+            if remark.used:
+                continue
+            meant = [rule for code, rule in RULES.items() if code.startswith(remark.code)]
+            if not meant:
+                hint = did_you_mean(remark.code, RULES)
+                yield from self._found("KV612", remark, f"no rule has the code {remark.code}", hint)
+            elif any(self._selection.wants(rule, self._path) for rule in meant):  # else they were not asked this time
+                yield from self._found("KV611", remark, f"{remark.code} silences nothing here", "remove it")
+
+    def _found(self, code: str, remark: Comment, message: str, hint: str | None) -> Iterator[Finding]:
+        if self._selection.wants(RULES[code], self._path):
+            yield Finding(
+                problem=Problem(
+                    code=code, severity=RULES[code].severity, message=message, path=self._path, line=remark.mark.line,
+                    column=remark.mark.column, help=hint, snippet=line_of(self._text, remark.mark.line),
+                )
+            )  # fmt: skip

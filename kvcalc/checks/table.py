@@ -50,7 +50,7 @@ def parse_codes(words: Iterable[str]) -> tuple[str, ...]:
         if code == "ALL":
             code = "KV"
         if not code.startswith("KV") or not any(known.startswith(code) for known in RULES):
-            near = did_you_mean(code, [known.lower() for known in RULES])
+            near = did_you_mean(code, RULES)
             raise usage_error(
                 f"no rule has the code {word[:40]!r}", help=near or "a code such as KV201, a prefix such as KV3, or ALL"
             )

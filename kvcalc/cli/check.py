@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from kvcalc.cli.common import warn
 
 if TYPE_CHECKING:
     from kvcalc.checks.engine import CheckReport
@@ -60,6 +62,9 @@ def check(
     stdin_filename: Annotated[
         str, typer.Option("--stdin-filename", metavar="FILE", help="What to call standard input.")
     ] = "<stdin>",
+    force_exclude: Annotated[
+        bool, typer.Option("--force-exclude", help="Pass over named files that `exclude` covers.")
+    ] = False,
     config: Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings to use.")] = None,
     isolated: Annotated[bool, typer.Option("--isolated", help="Ignore all settings files.")] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")] = False,
@@ -71,49 +76,57 @@ def check(
     Example: kvcalc check model_specs --output-format github
     """
     from kvcalc.checks.engine import check as run_checks
-    from kvcalc.checks.fixing import changes, write
-    from kvcalc.checks.settings import Settings, find_settings, merged, read_settings
+    from kvcalc.checks.settings import merged, settings_for
     from kvcalc.checks.subject import World
     from kvcalc.checks.table import parse_codes
+    from kvcalc.checks.walk import refuse_missing
 
     paths = paths or ["."]
     for path in paths:
-        _refuse_missing(path, "PATH")
-    chosen, ignored = parse_codes(merged(select or ())), parse_codes(merged(ignore or ()))
-    if isolated:
-        settings = Settings()
-    else:
-        settings = read_settings(Path(config)) if config else find_settings(Path.cwd())
+        refuse_missing(path, "PATH")
     if against is not None:
-        _refuse_missing(against, "--against")
+        refuse_missing(against, "--against")
+    chosen, ignored = parse_codes(merged(select or ())), parse_codes(merged(ignore or ()))
+    settings = settings_for(config, isolated=isolated)
+    if force_exclude:
+        settings = replace(settings, force_exclude=True)
     world = World(against=against or settings.against, hub=hub)
-    if (fix or diff) and "-" in paths:
-        from kvcalc.problems import usage_error
-
-        raise usage_error("standard input cannot be repaired", help="name the file")
     if fix or diff:
-        made = list(changes(paths, settings=settings, select=chosen, ignore=ignored, world=world))
+        made = _repair(paths, diff, settings=settings, select=chosen, ignore=ignored, world=world)
         if diff:
-            sys.stdout.write("".join(change.diff for change in made))
             raise typer.Exit(1 if made and not exit_zero else 0)
-        for change in made:
-            write(change)
-            print(f"{change.path}: {change.fixes} repaired", file=sys.stderr)
     report = run_checks(
         paths, settings=settings, select=chosen, ignore=ignored, world=world, skip_unknown=skip_unknown,
         stdin_name=stdin_filename,
     )  # fmt: skip
+    if not report.files and not skip_unknown:
+        warn(f"nothing was checked: no model spec, hardware spec or plan in {', '.join(paths)[:200]}")
     _show(report, output_format.value, output_file)
     if report.failed and not exit_zero:
         raise typer.Exit(1)
 
 
-def _refuse_missing(path: str, what: str) -> None:
-    """A path that leads nowhere is a mistake of the command line, not of a file."""
-    from kvcalc.problems import usage_error
+def _repair(paths: list[str], diff: bool, **choice: Any) -> int:
+    """Files that repairs change: written, or (with `diff`) shown. What cannot be written is said; the others go on."""
+    from kvcalc.checks.fixing import changes, write
+    from kvcalc.problems import KvcalcError, usage_error
+    from kvcalc.render.problems import print_problems
 
-    if path != "-" and not os.path.lexists(path):
-        raise usage_error(f"{what} {path[:200]!r}: no such file or folder", help="paths are files or folders, or -")
+    if "-" in paths:
+        raise usage_error("standard input cannot be repaired", help="name the file")
+    made = 0
+    for change in changes(paths, **choice):
+        made += 1
+        if diff:
+            sys.stdout.write(change.diff)
+            continue
+        try:
+            write(change)
+        except KvcalcError as error:
+            print_problems(error.problems)
+        else:
+            print(f"{change.path}: {change.fixes} repaired", file=sys.stderr)
+    return made
 
 
 def _show(report: CheckReport, form: str, file: str | None) -> None:

@@ -109,7 +109,7 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return document.problem("KV010", loc, f"unknown key {last!r}", help=_near_key(cls, last), key=True)
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return document.problem("KV011", loc, f"missing key {str(rest[-1])!r}")
+        return document.problem("KV011", loc, missing_key(str(rest[-1])))
     if kind == "union_tag_invalid":
         tags = str(context.get("expected_tags", "")).replace("'", "")
         wrong = str(context.get("tag", ""))
@@ -135,6 +135,11 @@ def _problem(document: Document, detail: Mapping[str, Any], cls: type) -> Proble
         hint = "write the number out: no suffix, no quotes" if wanted == "an integer" else None
         return document.problem("KV012", loc, f"{last}: expected {wanted}, got {_shown(value)}", help=hint)
     return document.problem("KV012", loc, f"{last}: {detail['msg']}")
+
+
+def missing_key(name: str) -> str:
+    """The message of KV011."""
+    return f"missing key {name!r}"
 
 
 def _walk(data: Any, loc: tuple[str | int, ...]) -> tuple[Loc, Loc]:

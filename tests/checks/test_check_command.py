@@ -33,6 +33,22 @@ def test_standard_input_has_the_name_it_is_given(tmp_path: Path) -> None:
     assert ran.out.startswith("specs/tiny.yaml:9:43: KV201 ")
 
 
+def test_standard_input_lies_where_its_name_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kvcalc.toml").write_text('[per-file-ignores]\n"old/*.yaml" = ["KV2"]\n')
+    assert kvcalc("check", "-", "--stdin-filename", "old/tiny.yaml", stdin=BAD.encode()).code == 0
+    assert kvcalc("check", "-", "--stdin-filename", "new/tiny.yaml", stdin=BAD.encode()).code == 1
+
+
+def test_nothing_checked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    ran = kvcalc("check", "--isolated")
+    assert ran.code == 0
+    assert ran.err == "warning: nothing was checked: no model spec, hardware spec or plan in .\n"
+    assert kvcalc("check", "compose.yaml", "--skip-unknown", "--isolated").err == ""  # a hook's files are any YAML
+
+
 def test_the_working_directory_is_checked_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.yaml").write_text(BAD)
     monkeypatch.chdir(tmp_path)
@@ -40,6 +56,9 @@ def test_the_working_directory_is_checked_by_default(tmp_path: Path, monkeypatch
     (tmp_path / "kvcalc.toml").write_text('ignore = ["KV2"]\n')
     assert kvcalc("check").code == 0
     assert kvcalc("check", "--isolated").code == 1
+    (tmp_path / "kvcalc.toml").write_text('exclude = ["tiny.yaml"]\n')
+    assert kvcalc("check", "tiny.yaml").code == 1
+    assert kvcalc("check", "tiny.yaml", "--force-exclude").code == 0
 
 
 def test_codes_may_be_joined_or_repeated(tmp_path: Path) -> None:

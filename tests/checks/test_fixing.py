@@ -9,8 +9,10 @@ import pytest
 from checks.spec_text import checked, found, plain
 from command_line import kvcalc
 
-from kvcalc.checks.engine import Selection
+from kvcalc.checks.engine import document_findings
 from kvcalc.checks.fixing import changes, repaired, write
+from kvcalc.checks.kinds import KINDS
+from kvcalc.checks.selection import Selection
 from kvcalc.checks.settings import Settings
 from kvcalc.checks.subject import World
 from kvcalc.spec.yamlio import load_yaml
@@ -86,6 +88,26 @@ def test_a_repair_of_order_changes_no_figure() -> None:
     assert fixed(flow, select=("KV604",)) == flow  # not blocks of whole lines
 
 
+def test_two_words_for_one_key_are_left_to_the_writer_and_the_rest_is_repaired() -> None:
+    text = plain(more="n_ctx: 4096\ncontext_length: 8192\n").replace("max_position_embeddings: 4096\n", "")
+    text = text.replace("head_dim", "d_head")
+    assert fixed(text) == text.replace("d_head", "head_dim")
+    hints = {f.problem.help for f in document_findings(load_yaml("x", text.encode()), KINDS[0], Selection(Settings()),
+                                                       World()) if f.problem.code == "KV601"}  # fmt: skip
+    assert hints == {"write head_dim", "keep one of n_ctx, context_length, as max_position_embeddings"}
+
+
+@pytest.mark.parametrize(
+    ("written", "after"),
+    [
+        ("4K", "4096"), ("'4K'", "4096"), ('"4K"', "4096"), ("4,096", "4096"), ("4K  # 4k?", "4096  # 4k?"),
+        (">-\n  4K", ">-\n  4K"), ('"\\x34K"', '"\\x34K"'), ("'4\n  K'", "'4\n  K'"),
+    ],
+)  # fmt: skip
+def test_an_integer_is_repaired_where_it_stands_on_one_line_as_it_reads(written: str, after: str) -> None:
+    assert fixed(plain().replace("4096", written)) == plain().replace("4096", after)
+
+
 def test_a_silenced_finding_is_not_repaired() -> None:
     text = plain("My-Model").replace("My-Model", "My-Model  # kvcalc: ignore=KV603")
     assert fixed(text) == text
@@ -123,3 +145,18 @@ def test_a_file_that_cannot_be_read_is_left_to_the_check(tmp_path: Path) -> None
     ran = kvcalc("check", str(path), "--fix", "--isolated")
     assert (ran.code, path.read_bytes()) == (1, b"name: [\xff")
     assert "KV001" in ran.out
+
+
+def test_a_file_that_cannot_be_written_hides_no_other(unprivileged: Path) -> None:
+    closed = unprivileged / "closed"
+    closed.mkdir()
+    for path in (closed / "a.yaml", unprivileged / "z.yaml"):
+        path.write_text(plain(path.stem).replace("4096", "4K"))
+    closed.chmod(0o500)
+    ran = kvcalc("check", str(unprivileged), "--fix", "--isolated", "-o", "concise")
+    closed.chmod(0o700)
+    assert ran.code == 1
+    assert "a.yaml cannot be written" in ran.err
+    assert "z.yaml: 1 repaired" in ran.err
+    assert "a.yaml:3:26: KV602" in ran.out
+    assert (unprivileged / "z.yaml").read_text() == plain("z")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from checks.spec_text import HERE, checked, found
 
-from kvcalc.checks.engine import Selection
 from kvcalc.checks.fixing import repaired
+from kvcalc.checks.selection import Selection
 from kvcalc.checks.settings import Settings
 from kvcalc.checks.subject import World
 from kvcalc.problems import KvcalcError

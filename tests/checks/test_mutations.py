@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kvcalc.checks.engine import Selection, document_findings
+from kvcalc.checks.engine import document_findings
 from kvcalc.checks.kinds import KINDS
+from kvcalc.checks.selection import Selection
 from kvcalc.checks.settings import Settings
 from kvcalc.checks.subject import World
 from kvcalc.problems import KvcalcError, Severity
@@ -62,7 +63,7 @@ def stored_bytes(data: Any) -> tuple[object, object]:
 
 
 def codes(document: Document, world: World) -> set[tuple[object, ...]]:
-    findings = document_findings(document.path, document, KINDS[0], Selection(Settings()), world)
+    findings = document_findings(document, KINDS[0], Selection(Settings()), world)
     return {f.order[1:] for f in findings if f.problem.severity is not Severity.INFO}
 
 

@@ -13,6 +13,7 @@ from checks.spec_text import checked, found, plain
 
 from kvcalc.checks import engine
 from kvcalc.checks.hygiene import equal_entries
+from kvcalc.checks.settings import Settings
 from kvcalc.checks.table import MODEL_RULES
 
 BAD = plain().replace("value: 6144", "value: 1")
@@ -32,12 +33,14 @@ def files_of(*roots: object) -> list[str]:
 def test_gitignore_is_heeded_as_git_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [
         "a.yaml", "b.yml", "build/c.yaml", "sub/d.yaml", "sub/keep.yaml", "sub/deep/e.yaml", "other/keep.yaml",
-        "logs/f.yaml", "sub/logs/g.yaml",
+        "logs/f.yaml", "sub/logs/g.yaml", "sub/scratch.yaml",
     ]  # fmt: skip
     paths(tmp_path, *names)
     (tmp_path / ".gitignore").write_text("build/\n*.yml\n/logs\nkeep.yaml\n")
     (tmp_path / "sub" / ".gitignore").write_text("!keep.yaml\ndeep/\n")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".git" / "info" / "exclude").write_text("scratch.yaml\na.yaml\n")
+    (tmp_path / ".gitignore").open("a").write("!a.yaml\n")  # of the two, this one decides
     listed = subprocess.run(
         ["git", "-C", str(tmp_path), "ls-files", "--others", "--exclude-standard", "*.yaml", "*.yml"],
         check=True, capture_output=True, text=True,
@@ -49,6 +52,27 @@ def test_gitignore_is_heeded_as_git_does(tmp_path: Path, monkeypatch: pytest.Mon
     # From below the repository's root, the rules above still hold; a named file is always checked.
     assert files_of("sub") == [name for name in expected if name.startswith("sub/")]
     assert files_of("build/c.yaml") == ["build/c.yaml"]
+    # So is a named folder: nothing found in no file at all would look like a pass.
+    assert files_of("build") == ["build/c.yaml"]
+    assert files_of("sub/deep") == ["sub/deep/e.yaml"]
+
+
+def test_what_is_excluded_is_checked_where_it_is_named_unless_exclusion_is_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths(tmp_path, "specs/a.yaml", "drafts/b.yaml")
+    monkeypatch.chdir(tmp_path / "specs")
+    settings = Settings(root=tmp_path, exclude=("drafts/",))
+    a, b = "a.yaml", "../drafts/b.yaml"
+
+    def of(*roots: str, settings: Settings = settings) -> list[str]:
+        return sorted({f.problem.path or "" for f in checked(*roots, settings=settings).findings})
+
+    assert of("..") == ["../specs/a.yaml"]
+    assert of("..", b) == [b, "../specs/a.yaml"]
+    assert of("../drafts") == [b]
+    forced = replace(settings, force_exclude=True)
+    assert of("..", a, b, "../drafts", settings=forced) == ["a.yaml"]
 
 
 def test_links_in_circles_and_links_to_nowhere(tmp_path: Path) -> None:
@@ -65,13 +89,12 @@ def test_links_in_circles_and_links_to_nowhere(tmp_path: Path) -> None:
     assert sum(code == "KV201" for _, code in rows) == 2  # a link to a file that is there: checked once
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_files_and_folders_are_reported_beside_the_others(tmp_path: Path) -> None:
-    paths(tmp_path, "a.yaml", "b.yaml", "closed/c.yaml")
-    (tmp_path / "b.yaml").chmod(0)
-    (tmp_path / "closed").chmod(0)
-    rows = [(name, code) for name, code, _ in found(checked(tmp_path))]
-    (tmp_path / "closed").chmod(0o700)
+def test_unreadable_files_and_folders_are_reported_beside_the_others(unprivileged: Path) -> None:
+    paths(unprivileged, "a.yaml", "b.yaml", "closed/c.yaml")
+    (unprivileged / "b.yaml").chmod(0)
+    (unprivileged / "closed").chmod(0)
+    rows = [(name, code) for name, code, _ in found(checked(unprivileged))]
+    (unprivileged / "closed").chmod(0o700)
     assert rows == [("a.yaml", "KV201"), ("b.yaml", "KV001"), ("closed", "KV001")]
 
 
@@ -124,6 +147,17 @@ def test_findings_of_one_file_are_bounded(tmp_path: Path) -> None:
     rows = found(checked(tmp_path))
     assert len(rows) == 201
     assert [code for _, code, _ in rows].count("KV005") == 1
+
+
+def test_findings_of_a_run_are_bounded_and_every_file_keeps_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MAX_IN_FULL", 5)
+    for index in range(4):
+        (tmp_path / f"{index}.yaml").write_text(plain(f"m{index}", more="a: 1\nb: 1\nc: 1\n"))
+    names = [(name, code) for name, code, _ in found(checked(tmp_path))]
+    assert names[:6] == [(f"{index}.yaml", "KV010") for index in (0, 0, 0, 1, 1, 1)]
+    assert sorted(names[6:]) == [(f"{index}.yaml", code) for index in (2, 3) for code in ("KV005", "KV010")]
 
 
 def test_a_rule_that_breaks_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
