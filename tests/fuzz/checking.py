@@ -18,8 +18,9 @@ from fuzz.specs import YAML_WORDS, documents, yaml_seeds
 from fuzz.target import Target
 from import_configs import KNOWN
 
-from kvcalc.checks.engine import Selection, check
+from kvcalc.checks.engine import check
 from kvcalc.checks.fixing import repaired
+from kvcalc.checks.selection import Selection
 from kvcalc.checks.settings import Settings, read_settings
 from kvcalc.checks.subject import World
 from kvcalc.problems import KvcalcError
