@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from functools import lru_cache
+from typing import TextIO
 
 from kvcalc.problems import KvcalcError, Problem
 from kvcalc.units import MAX_COUNT
 
 MAX_BYTES = 2**28
 """Of a trace: far above any published one."""
+MAX_LINE = 2**20
+"""Characters."""
+MAX_LENGTHS = 2**19
+"""Different ones: contexts have rarely so many tokens."""
 BUCKETS = 128
 """Distinct lengths that are allocated; others are rounded up to the next."""
 
@@ -118,25 +123,20 @@ class Trace:
 def load_trace(path: str) -> Trace:
     """Input and output tokens per request, or their sum: a CSV with a heading, or a JSON object on each line.
 
+    The file is read line by line and never held.
+
     Raises:
         KvcalcError: not readable, no such columns, or a value that is no number of tokens, with line and column.
     """
     try:
-        content = Path(path).read_bytes() if Path(path).stat().st_size <= MAX_BYTES else None
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            lines = _Lines(path, file)
+            read = _from_json if lines.first.lstrip()[:1] == "{" else _from_csv
+            return _trace(path, read(path, lines))
     except (OSError, ValueError) as error:
         raise _fault(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if content is None:
-        raise _fault(path, f"larger than {MAX_BYTES:,} bytes")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _fault(path, "not UTF-8", line=1 + content[: error.start].count(b"\n")) from None
-    if text.lstrip()[:1] == "{":
-        return _trace(path, _from_json(path, text))
-    try:
-        return _trace(path, _from_csv(path, text))
     except csv.Error as error:
-        raise _fault(path, f"no CSV: {error}") from None
+        raise _fault(path, f"no CSV: {error}", line=lines.number) from None
 
 
 Request = tuple[int | None, int | None, int]
@@ -150,6 +150,8 @@ def _trace(path: str, requests: Iterable[Request]) -> Trace:
     answers = decoded = steps = 0
     for prompt, answer, total in requests:
         totals[max(1, total)] += 1
+        if len(totals) > MAX_LENGTHS or len(prompts) > MAX_LENGTHS:
+            raise _fault(path, f"more than {MAX_LENGTHS:,} different lengths", line=1)
         if prompt is None or answer is None:
             continue
         prompts[prompt] += 1
@@ -171,86 +173,111 @@ def _trace(path: str, requests: Iterable[Request]) -> Trace:
     )
 
 
-def _columns(path: str, heads: Iterable[str]) -> dict[str, str]:
-    """Which of the headings hold the tokens: isl and osl, or total."""
+def _columns(path: str, heads: Iterable[str]) -> tuple[str, ...]:
+    """Which of the headings hold the tokens: of the prompt and of the answer, or of both together."""
     seen = {"".join(c for c in head.lower() if c not in " _-"): head for head in heads}
     found = {what: seen[name] for what, names in NAMES.items() for name in reversed(names) if name in seen}
     if "isl" in found and "osl" in found:
-        return {"isl": found["isl"], "osl": found["osl"]}
+        return found["isl"], found["osl"]
     if "total" in found:
-        return {"total": found["total"]}
+        return (found["total"],)
     shown = ", ".join(head[:30] for head in list(seen.values())[:8] if head) or "none"
     hint = f"columns: isl and osl (or ContextTokens and GeneratedTokens), or seq_len; found: {shown}"
     raise _fault(path, "no columns of tokens", hint, line=1)
 
 
-def _request(tokens: Mapping[str, int]) -> Request:
-    if "total" in tokens:
-        return None, None, tokens["total"]
-    return tokens["isl"], tokens["osl"], tokens["isl"] + tokens["osl"]
+def _request(tokens: list[int]) -> Request:
+    """Of the columns found."""
+    return (None, None, tokens[0]) if len(tokens) == 1 else (tokens[0], tokens[1], sum(tokens))
 
 
 class _Lines:
-    """The lines of a text; `last` is the one that was read last."""
+    """The lines of a file, bounded; `last` is the one that was read last, `number` counts them from 1."""
 
-    def __init__(self, text: str) -> None:
-        self._lines = io.StringIO(text, newline="")
-        self.last = ""
+    def __init__(self, path: str, file: TextIO) -> None:
+        self._path, self._file = path, file
+        self._left = MAX_BYTES
+        self.number = 0
+        self.first = self.last = self._read()
+        self._waiting = bool(self.first)
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        self.last = next(self._lines)
+        if self._waiting:
+            self._waiting = False
+        else:
+            self.last = self._read()
+        if not self.last:
+            raise StopIteration
+        self.number += 1
         return self.last
 
+    def _read(self) -> str:
+        line = self._file.readline(MAX_LINE + 1)
+        self._left -= len(line)
+        where = self.number + 1
+        if len(line) > MAX_LINE:
+            raise _fault(self._path, f"a line of more than {MAX_LINE:,} characters", line=where)
+        if self._left < 0:
+            raise _fault(self._path, f"larger than {MAX_BYTES:,} bytes", line=where)
+        if not line.isascii() and _ESCAPED.search(line):
+            raise _fault(self._path, "not UTF-8", line=where)
+        return line
 
-def _from_csv(path: str, text: str) -> Iterator[Request]:
-    lines = _Lines(text)
+
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes that were no UTF-8."""
+
+
+def _from_csv(path: str, lines: _Lines) -> Iterator[Request]:
     rows = csv.reader(lines, strict=True)
     heads = [head.strip() for head in next(rows, [])]
-    places = {what: heads.index(head) for what, head in _columns(path, heads).items()}
+    places = [heads.index(head) for head in _columns(path, heads)]
     for row in rows:
         if row:
-            tokens: dict[str, int] = {}
-            for what, place in places.items():
-                read = _tokens(row[place] if place < len(row) else "")
-                if read is None:
-                    said = (
-                        f"{row[place].strip()[:40]!r} is no number of tokens" if place < len(row) else "a value lacks"
-                    )
-                    raise _fault(path, said, _AS, line=rows.line_num, column=_column(lines.last, place))
-                tokens[what] = read
-            yield _request(tokens)
+            yield _request([_field(path, row, place, lines) for place in places])
 
 
-def _from_json(path: str, text: str) -> Iterator[Request]:
-    names: dict[str, str] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
+def _field(path: str, row: list[str], place: int, lines: _Lines) -> int:
+    text = row[place] if place < len(row) else ""
+    read = _tokens(text)
+    if read is None:
+        said = f"{text.strip()[:40]!r} is no number of tokens" if place < len(row) else "a value lacks"
+        raise _fault(path, said, _AS, line=lines.number, column=_column(lines.last, place))
+    return read
+
+
+def _from_json(path: str, lines: _Lines) -> Iterator[Request]:
+    names: tuple[str, ...] = ()
+    for line in lines:
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise _fault(path, "no JSON object", line=number, column=getattr(error, "colno", None)) from None
+            raise _fault(path, "no JSON object", line=lines.number, column=getattr(error, "colno", None)) from None
         if not isinstance(row, dict):
-            raise _fault(path, "no JSON object", line=number, column=1)
+            raise _fault(path, "no JSON object", line=lines.number, column=1)
         names = names or _columns(path, map(str, row))
-        tokens: dict[str, int] = {}
-        for what, name in names.items():
-            value = row.get(name)
-            read = _tokens(str(value)) if isinstance(value, int) and not isinstance(value, bool) else None
-            if read is None:
-                column = line.find(json.dumps(name)) + 1
-                said = f"{name}: {str(value)[:40]!r} is no number of tokens" if name in row else f"{name} lacks"
-                raise _fault(path, said, _AS, line=number, column=max(1, column))
-            tokens[what] = read
-        yield _request(tokens)
+        yield _request([_member(path, row, name, lines) for name in names])
+
+
+def _member(path: str, row: Mapping[str, object], name: str, lines: _Lines) -> int:
+    value = row.get(name)
+    read = _tokens(str(value)) if isinstance(value, int) and not isinstance(value, bool) else None
+    if read is None:
+        column = lines.last.find(json.dumps(name)) + 1
+        said = f"{name}: {str(value)[:40]!r} is no number of tokens" if name in row else f"{name} lacks"
+        raise _fault(path, said, _AS, line=lines.number, column=max(1, column))
+    return read
 
 
 _AS = "write whole numbers, as in 1536"
 
 
+@lru_cache(maxsize=2**16)
 def _tokens(text: str) -> int | None:
     """A whole number, or one that a table tool wrote as `1536.0`."""
     digits = text.strip().removesuffix(".0")
