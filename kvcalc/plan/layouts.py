@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kvcalc.engines.base import Parallel
-from kvcalc.formats import Role
+from kvcalc.formats import Role, ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec, layer_groups
 from kvcalc.streams import Sharding
@@ -189,12 +189,17 @@ class Rules:
     def _tensor(self, tensor: Tensor, ranks: int) -> str | None:
         """A unit (a head, a channel) is never cut; heads of K and V may be held twice, a summed input may not.
 
+        A vocabulary is padded to a multiple of 64 and then divides (vLLM 0.33.0 vocab_parallel_embedding.py: divide).
         A block of a quantised matrix is not cut either (vLLM 0.33.0 quantization/fp8.py: "not divisible by weight
         quantization block").
         """
         split = tensor.split
-        if split is None or split.pad_to > 1:
+        if split is None:
             return None
+        if split.pad_to > 1:
+            padded = ceil_div(split.units, split.pad_to) * split.pad_to
+            over = f"{ranks} ranks cannot share the {split.units:,} rows of {tensor.name}, padded to {padded:,}"
+            return over if padded % ranks else None
         if split.units % ranks:
             doubled = split.axis == 0 and split.units in self.kv_heads and ranks % split.units == 0
             return None if doubled else f"{ranks} ranks cannot share the {split.units:,} units of {tensor.name}"
