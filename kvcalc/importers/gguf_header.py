@@ -20,11 +20,13 @@ from kvcalc.problems import KvcalcError, Problem
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_KEYS = 10_000
-MAX_ITEMS = 10_000_000
-"""Entries of one array: a vocabulary has a quarter of a million."""
+MAX_ITEMS = 2_000_000
+"""Entries of all arrays that are read one by one: a vocabulary has a quarter of a million."""
 KEPT_ITEMS = 20_000
-"""Longer arrays are skipped over: no array of geometry has more entries than a model has layers."""
+"""Longer arrays of numbers are skipped over: no array of geometry has more entries than a model has layers."""
 MAX_TEXT = 2**20
+"""Bytes. Longer texts are skipped over, and so is what comes when as much as MAX_TEXTS has been kept."""
+MAX_TEXTS = 2**25
 MAX_KEY = 2**16
 STRING, ARRAY = 8, 9
 _SCALARS: Mapping[int, str] = {
@@ -38,6 +40,10 @@ class _Reader:
     path: str
     file: BinaryIO
     size: int
+    items: int = 0
+    """Entries of arrays so far."""
+    texts: int = 0
+    """Bytes of texts so far."""
 
     def fail(self, message: str) -> NoReturn:
         place = f"byte {self.file.tell():,}"
@@ -64,11 +70,12 @@ class _Reader:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def text(self, limit: int) -> str | None:
-        """A string; None where it is longer than `limit` (skipped over)."""
+        """A string; None where it is longer than `limit`, or than what is left for all (skipped over)."""
         length = int(self.number("<Q"))
-        if length > limit:
+        if length > limit or self.texts + length > MAX_TEXTS:
             self.skip(length)
             return None
+        self.texts += length
         return self.take(length).decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> Any:
@@ -82,18 +89,20 @@ class _Reader:
 
     def array(self) -> list[Any] | None:
         kind, count = int(self.number("<I")), int(self.number("<Q"))
-        if kind == ARRAY:
-            self.fail("an array of arrays")
-        if count > MAX_ITEMS:
-            self.fail(f"an array of {count:,} entries")
-        if kind in _SCALARS and count > KEPT_ITEMS:
-            self.skip(count * struct.calcsize(_SCALARS[kind]))
+        form = _SCALARS.get(kind, "")
+        if form and count > KEPT_ITEMS:
+            self.skip(count * struct.calcsize(form))
             return None
-        if kind == STRING:
-            for _ in range(count):
-                self.skip(int(self.number("<Q")))
-            return None
-        return [self.value(kind) for _ in range(count)]
+        self.items += count
+        if self.items > MAX_ITEMS:
+            self.fail(f"{self.items:,} entries of arrays")
+        if form:
+            return list(struct.unpack(f"<{count}{form[-1]}", self.take(count * struct.calcsize(form))))
+        if kind != STRING:
+            self.fail("an array of arrays" if kind == ARRAY else f"value type {kind} is not known")
+        for _ in range(count):
+            self.skip(int(self.number("<Q")))
+        return None
 
 
 def read_header(path: str) -> Mapping[str, Any]:
@@ -124,7 +133,7 @@ def _metadata(reader: _Reader) -> Mapping[str, Any]:
     for _ in range(count):
         key = reader.text(MAX_KEY)
         if key is None:
-            reader.fail("a key of more than 65,536 bytes")
+            reader.fail("a key of more than 65,536 bytes, or texts without end")
         if key in found:
             reader.fail(f"key {key[:60]!r} stands twice")
         found[key] = reader.value(int(reader.number("<I")))
