@@ -74,7 +74,7 @@ def _missing(report: FitReport) -> Iterator[tuple[str, ...]]:
     if report.shortage is not None:
         yield "does not fit", why(report.shortage)
         if report.shortage.short_bytes:
-            yield "by", report.shortage.detail
+            yield "memory", report.shortage.detail
     yield "what would", "kvcalc plan says how many GPUs would do"
 
 

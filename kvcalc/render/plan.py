@@ -34,7 +34,7 @@ BEST: Mapping[str, str] = {
     "cost": "cheapest",
 }
 """What the first choice is, by the objective."""
-CENTRAL = ("GPUs", "nodes", "sequences", "tokens/s per GPU")
+CENTRAL = ("GPUs", "sequences", "tokens/s per GPU", "per hour", "per million tokens")
 """Columns of layouts that are left out where all layouts say the same: the answer says it."""
 PROOFS = 4
 """Smaller numbers of GPUs that are shown unless details are asked for."""
@@ -99,9 +99,11 @@ def _answer(report: PlanReport, plan: GpuPlan) -> Iterator[Fact]:
     if cache is not None:
         total = format_bytes(cache + report.weight_bytes)
         yield "needs", f"cache {both(cache)} + weights {both(report.weight_bytes)} = {total}, each held once"
-    if waste and plan.gpus and (waste.replicated_weight_bytes or waste.replicated_cache_bytes):
-        weights, more = (format_bytes(n) for n in (waste.replicated_weight_bytes, waste.replicated_cache_bytes))
-        yield "replicas", f"{weights} of weights and {more} of cache (blocks, padding) more, all {plan.gpus:,} together"
+    if waste and plan.gpus:
+        doubled = {"weights": waste.replicated_weight_bytes, "cache (blocks, padding)": waste.replicated_cache_bytes}
+        more = " and ".join(f"{format_bytes(size)} of {what}" for what, size in doubled.items() if size)
+        if more:
+            yield "replicas", f"{more} more" + (f" on {plan.gpus:,} GPUs together" if plan.gpus > 1 else "")
     for other in report.plans:
         if other is not plan and not other.choices:
             yield f"not {other.gpu}", ": ".join(_missing(report, other))
@@ -178,13 +180,13 @@ def _speed_fields(report: PlanReport) -> Fields[Choice]:
 _SPEED: Fields[Choice] = (
     (LAYOUT, lambda c: c.label),
     (Column("GPUs"), lambda c: c.gpus),
-    (Column("nodes"), lambda c: c.nodes),
     (Column("sequences"), lambda c: c.batch_size),
     (Column("TPOT >="), lambda c: format_seconds(c.speed.tpot_s)),
     (Column("with prefills >="), lambda c: _seconds(c.loaded_tpot_s)),
     (Column("TTFT >="), lambda c: _seconds(c.speed.ttft_s)),
     (Column("tokens/s per GPU <="), lambda c: c.tokens_per_s_per_gpu),
     (Column("bound by"), lambda c: c.speed.bound_by),
+    (Column("free", "GiB"), lambda c: c.ledger.free_bytes / 2**30),
     (Column("per hour"), lambda c: c.cost_per_hour),
     (Column("per million tokens"), lambda c: c.cost_per_million_tokens),
 )
@@ -214,17 +216,16 @@ def _plan_tables(report: PlanReport, plan: GpuPlan, details: bool) -> Iterator[T
 
 
 def _choice_tables(report: PlanReport, plan: GpuPlan, details: bool) -> Iterator[Table]:
-    """Speed and memory of the layouts, where there are several, and the ledger of the first."""
+    """The layouts, where there are several, and the ledger of the first."""
     first = plan.choices[0]
     same = len({choice.gpus for choice in plan.choices}) == 1
     where = f"{first.gpus:,} x {plan.gpu}" if same else plan.gpu
     order = "best first" if report.objective in ("tpot", "throughput") else "fastest first"
-    title = f"memory of the fullest GPU [GiB of {first.ledger.gpu_memory_bytes / 2**30:,.4g}]"
     if len(plan.choices) > 1:
         yield _layouts(report, plan.choices, f"layouts of {where}, {order}")
-    memory = merged(lean(table_of(_MEMORY, plan.choices, title), CENTRAL))
-    if len(memory.rows) > 1:
-        yield memory
+    if details:
+        title = f"memory of the fullest GPU [GiB of {first.ledger.gpu_memory_bytes / 2**30:,.4g}]"
+        yield merged(lean(table_of(_MEMORY, plan.choices, title), CENTRAL))
     yield ledger_table(first.ledger, f"{plan.gpu}, {first.label}", details=details)
 
 
@@ -279,8 +280,7 @@ def _side_by_side(report: PlanReport) -> Table:
 
 def _fronts(report: PlanReport) -> Iterator[Table]:
     asked = [choice for plan in report.plans for choice in plan.pareto]
-    speed = (field for field in _speed_fields(report) if field[0].name != "nodes")
-    fields: Fields[Choice] = ((Column("GPU"), lambda c: c.gpu), *speed)
+    fields: Fields[Choice] = ((Column("GPU"), lambda c: c.gpu), *_speed_fields(report))
     if report.batch_size is not None:
         title = f"front at {many(report.batch_size, 'sequence')}: GPUs, TPOT, tokens/s per GPU"
     else:
