@@ -182,8 +182,10 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     layers, stored = _layers(spec, settings), engine_formats(spec, workload.formats)
     page = page_size(layers, settings)
     tokens = ceil_div(workload.seq_len, page) * page
+    counts = _counts(workload.batch_size, settings.parallel.data)
+    sizes = {count: _pool_tokens(layers, tokens, count, settings) for count in counts}
     shares = [
-        _share(stream, stage, tokens, page, layers, workload, stored, settings)
+        _share(stream, stage, tokens, page, sizes, workload, stored, settings)
         for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True)
         for stream in layer.streams
     ]
@@ -213,9 +215,10 @@ def _counts(batch: int, replicas: int) -> dict[int, int]:
 
 
 def _share(
-    stream: Stream, stage: int, tokens: int, page: int, layers: tuple[LayerStreams, ...], workload: Workload,
+    stream: Stream, stage: int, tokens: int, page: int, sizes: Mapping[int, tuple[int, int, int]], workload: Workload,
     formats: FormatChoice, settings: Settings,
 ) -> Share:  # fmt: skip
+    """One stream's part; `sizes` are the pools' tokens by the sequences that they hold."""
     parallel, batch = settings.parallel, workload.batch_size
     counts = _counts(batch, parallel.data)
     logical = logical_bytes(stream, workload, formats) * batch
@@ -231,7 +234,7 @@ def _share(
         """Slots of the pool, and those in use, for `count` sequences."""
         if isinstance(stream.extent, Encoder):
             return count * whole_pages, count * whole_pages
-        full, window, need = _pool_tokens(layers, tokens, count, settings)
+        full, window, need = sizes[count]
         return (window, need) if _is_window(stream, settings) else (full, count * tokens)
 
     def rank(count: int) -> int:

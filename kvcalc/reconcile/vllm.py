@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.engines.checks import context_limit
@@ -107,14 +108,11 @@ def _capacity_lines(log: Log, spec: ModelSpec, shared: Pool, settings: Settings)
     limit = context_limit(spec, settings.max_model_len)
     counter = Counter(settings=settings, max_model_len=limit, encoder_len=spec.max_source_positions or 0)
     per_request = counter.admission_of(shared)
-    counted = [_Counted(n, *tokens_and_concurrency(shared, n, per_request, settings, limit)) for n in candidates]
-    middle = counted[len(counted) // 2]
 
-    def fits(found: _Counted) -> int:
-        right = tokens is not None and found.tokens == tokens.integer
-        return 2 * right + (times is not None and _times(found, times) == times.text)
+    def counted(blocks: int) -> _Counted:
+        return _Counted(blocks, *tokens_and_concurrency(shared, blocks, per_request, settings, limit))
 
-    best = max([middle, *counted], key=fits)
+    best = counted(_nearest(candidates, counted, tokens, times))
     rows: list[Comparison] = []
     memory = log.all(VLLM, "gib")
     if source.name == "blocks" and memory:
@@ -136,6 +134,27 @@ class _Counted(NamedTuple):
     blocks: int
     tokens: int
     concurrency: Fraction
+
+
+def _nearest(
+    candidates: Sequence[int], counted: Callable[[int], _Counted], tokens: Fact | None, times: Fact | None
+) -> int:
+    """The blocks that meet the printed tokens, or else concurrency, or both; in the middle of `candidates` if it can.
+
+    More blocks never make fewer tokens, so those that meet a figure are neighbours.
+    """
+    low, high = 0, len(candidates)
+    figures: list[tuple[Any, Callable[[int], Any]]] = []
+    if tokens is not None:
+        figures.append((tokens.integer, lambda blocks: counted(blocks).tokens))
+    if times is not None:
+        figures.append((times.decimal, lambda blocks: Decimal(_times(counted(blocks), times))))
+    for printed, figure in figures:
+        first, last = (side(candidates, printed, low, high, key=figure) for side in (bisect_left, bisect_right))
+        if first < last:
+            low, high = first, last
+    middle = len(candidates) // 2
+    return candidates[middle if low <= middle < high else low]
 
 
 def _gib(size: int, fact: Fact) -> str:

@@ -18,7 +18,8 @@ from kvcalc.spec.ffn import FfnKind
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
-MAX_LAYERS = 10_000
+MAX_LAYERS = 1_000
+"""Five times as many as any model that is served; engines and planners look at each."""
 MAX_FAULTS = 200
 """Reported of one file: a hostile one could have tens of thousands, and nobody reads further."""
 

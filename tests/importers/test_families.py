@@ -65,7 +65,7 @@ def test_prediction_layers_are_kept_apart() -> None:
         (of("llama", num_hidden_layers=0), "KV801", "at least 1"),
         (of("llama", num_hidden_layers="12"), "KV801", "expected an integer"),
         (of("llama", num_hidden_layers=True), "KV801", "expected an integer"),
-        (of("llama", num_hidden_layers=2**50), "KV801", "at most 10,000"),
+        (of("llama", num_hidden_layers=2**50), "KV801", "at most 1,000"),
         (of("llama", head_dim=2**50), "KV801", "at most 2\\^40"),
         (of("llama", num_attention_heads=7), "KV801", "not a multiple"),
         (of("gemma3_text", head_dim=64), "KV801", "sliding_window is missing"),
