@@ -36,6 +36,8 @@ class Split:
     axis: int
     units: int
     pad_to: int = 1
+    replicates: bool = False
+    """Whether engines let more ranks than units hold copies of them: heads of K and V, groups of Mamba-2."""
 
     def local_units(self, ranks: int) -> int:
         return ceil_div(ceil_div(self.units, self.pad_to) * self.pad_to, ranks)
@@ -94,6 +96,7 @@ def matrix(
     *,
     columns: int | None = None,
     rows: int | None = None,
+    replicates: bool = False,
     bias: bool = False,
     copies: int = 1,
     active_copies: int | None = None,
@@ -104,7 +107,9 @@ def matrix(
     `columns` units of the output are dealt out over TP ranks (column parallel), or `rows` units of the input
     (row parallel: the bias is then replicated); neither: replicated.
     """
-    split = Split(axis=0, units=columns) if columns else Split(axis=1, units=rows) if rows else None
+    split = Split(axis=1, units=rows) if rows else None
+    if columns:
+        split = Split(axis=0, units=columns, replicates=replicates)
     weight = Tensor(
         name=f"{name}.weight", shape=shape, component=component, split=split, copies=copies,
         active_copies=active_copies, quantizable=quantizable,
@@ -120,6 +125,9 @@ def matrix(
     )  # fmt: skip
 
 
-def vector(name: str, shape: tuple[int, ...], component: Component, *, units: int | None = None) -> Tensor:
+def vector(
+    name: str, shape: tuple[int, ...], component: Component, *, units: int | None = None, replicates: bool = False
+) -> Tensor:
     """A weight that is no linear layer (norms, gates per head, convolutions); `units` of its first axis are split."""
-    return Tensor(name=name, shape=shape, component=component, split=Split(axis=0, units=units) if units else None)
+    split = Split(axis=0, units=units, replicates=replicates) if units else None
+    return Tensor(name=name, shape=shape, component=component, split=split)

@@ -243,9 +243,9 @@ def headed_tensors(
     found += matrix("q_proj", (heads * width, q_in), part, columns=heads, bias=bias)
     if kv_proj:
         k_bias = bias if kind.k_bias is None else kind.k_bias
-        found += matrix("k_proj", (kv * width, hidden_size), part, columns=kv, bias=k_bias)
+        found += matrix("k_proj", (kv * width, hidden_size), part, columns=kv, replicates=True, bias=k_bias)
         if kind.v_proj:
-            found += matrix("v_proj", (kv * v_width, hidden_size), part, columns=kv, bias=bias)
+            found += matrix("v_proj", (kv * v_width, hidden_size), part, columns=kv, replicates=True, bias=bias)
     if kind.output_gate == "element":
         found += matrix("gate_proj", (heads * v_width, hidden_size), part, columns=heads, bias=bias)
     elif kind.output_gate == "head":

@@ -81,10 +81,10 @@ class Mamba2(StateAttention):
         bias = self.use_bias
         found = [
             *matrix("in_proj.z_x", (2 * channels, hidden_size), part, columns=heads, bias=bias),
-            *matrix("in_proj.b_c", (shared, hidden_size), part, columns=groups, bias=bias),
+            *matrix("in_proj.b_c", (shared, hidden_size), part, columns=groups, replicates=True, bias=bias),
             *matrix("in_proj.dt", (heads, hidden_size), part, columns=heads, bias=bias),
             vector("conv1d.x.weight", (channels, 1, self.conv_kernel), part, units=heads),
-            vector("conv1d.b_c.weight", (shared, 1, self.conv_kernel), part, units=groups),
+            vector("conv1d.b_c.weight", (shared, 1, self.conv_kernel), part, units=groups, replicates=True),
             vector("dt_bias", (heads,), part, units=heads),
             vector("A_log", (heads,), part, units=heads),
             vector("D", (heads,), part, units=heads),
@@ -94,5 +94,5 @@ class Mamba2(StateAttention):
             found.append(vector("norm.weight", (channels,), part, units=heads))
         if self.use_conv_bias:
             found.append(vector("conv1d.x.bias", (channels,), part, units=heads))
-            found.append(vector("conv1d.b_c.bias", (shared,), part, units=groups))
+            found.append(vector("conv1d.b_c.bias", (shared,), part, units=groups, replicates=True))
         return tuple(found)

@@ -108,22 +108,13 @@ class Rules:
 
     spec: ModelSpec
     scheme: WeightScheme
+    even_experts: bool = False
+    """Whether the engine deals as many experts to every rank."""
     _cuts: dict[tuple[bool, int], str | None] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def layers(self) -> int:
         return len(inventory(self.spec).layers)
-
-    @cached_property
-    def kv_heads(self) -> frozenset[int]:
-        """Heads that ranks may hold more than once."""
-        return frozenset(
-            stream.heads
-            for group in layer_groups(self.spec)
-            for kind in group.attention
-            for stream in kind.streams()
-            if stream.sharding is Sharding.HEADS
-        )
 
     @cached_property
     def context_heads(self) -> int:
@@ -154,8 +145,10 @@ class Rules:
         if layout.expert_parallel:
             if not self.experts:
                 return "a model without routed experts has nothing to deal out by expert parallelism"
-            if layout.tensor * layout.data > self.experts:
-                return f"{self.experts} experts cannot be dealt out over {layout.tensor * layout.data} ranks"
+            ranks = layout.tensor * layout.data
+            if ranks > self.experts or (self.even_experts and self.experts % ranks):
+                evenly = " evenly" * (ranks <= self.experts)
+                return f"{self.experts} experts cannot be dealt out{evenly} over {ranks} ranks"
         if layout.decode_context > 1:
             reason = self._context(layout)
             if reason:
@@ -187,7 +180,7 @@ class Rules:
         return self._cuts[key]
 
     def _tensor(self, tensor: Tensor, ranks: int) -> str | None:
-        """A unit (a head, a channel) is never cut; heads of K and V may be held twice, a summed input may not.
+        """A unit (a head, a channel) is never cut; some may be held twice.
 
         A vocabulary is padded to a multiple of 64 and then divides (vLLM 0.33.0 vocab_parallel_embedding.py: divide).
         A block of a quantised matrix is not cut either (vLLM 0.33.0 quantization/fp8.py: "not divisible by weight
@@ -201,7 +194,7 @@ class Rules:
             over = f"{ranks} ranks cannot share the {split.units:,} rows of {tensor.name}, padded to {padded:,}"
             return over if padded % ranks else None
         if split.units % ranks:
-            doubled = split.axis == 0 and split.units in self.kv_heads and ranks % split.units == 0
+            doubled = split.replicates and ranks % split.units == 0
             return None if doubled else f"{ranks} ranks cannot share the {split.units:,} units of {tensor.name}"
         stored = self.scheme.format(tensor)
         if len(tensor.shape) == 2 and stored.columns:

@@ -113,7 +113,7 @@ class Job:
     @cached_property
     def rules(self) -> Rules:
         """Which layouts the model allows."""
-        return Rules(self.spec, self.scheme)
+        return Rules(self.spec, self.scheme, self.engine.even_experts)
 
     @cached_property
     def total_weights(self) -> int:

@@ -133,7 +133,7 @@ def test_windows_and_full_layers():
 
 
 def test_states_and_a_full_layer():
-    """Ideal: 3 x (3 columns of 2 x 5 x 24 + 10 x 36 channels in bf16, 10 x 36 x 24 in fp32); a layer of 10 heads x S."""
+    """Ideal: 3 x (3 columns of 2 x 5 x 24 + 10 x 36 channels in bf16, 10 x 36 x 24 in fp32), and S rows of 10."""
     state = 3 * (3 * (2 * 5 * 24 + 10 * 36) * BF16 + 10 * 36 * 24 * 4)
     for tokens in (1, 2000):
         found = ledger(job(state_model()), Layout(), batch=3, tokens=tokens)
