@@ -106,7 +106,7 @@ class PlannedFile:
         """
         from kvcalc.plan.planfile import PlanFile, located
 
-        return PlanFile(spec=located(self.spec, self.document), document=self.document)
+        return PlanFile(spec=located(self.spec, self.document, self.document.path), document=self.document)
 
     @cached_property
     def answer(self) -> PlanReport | KvcalcError:

@@ -208,18 +208,27 @@ def read_plan(name: str, content: bytes) -> PlanFile:
     Raises:
         KvcalcError: every Problem found, with line and column.
     """
-    from kvcalc.spec.validate import validate
     from kvcalc.spec.yamlio import load_yaml
 
-    document = load_yaml(name, content)
+    return plan_of(load_yaml(name, content), name)
+
+
+def plan_of(document: Document, path: str) -> PlanFile:
+    """The plan that a document describes; files that it names are relative to `path`.
+
+    Raises:
+        KvcalcError: every Problem found, with line and column.
+    """
+    from kvcalc.spec.validate import validate
+
     spec = validate(PlanSpec, document)
     faults = [document.problem("KV101", loc, message, help=hint) for loc, message, hint in contradictions(spec)]
     if faults:
         raise KvcalcError(*faults)
-    return PlanFile(spec=located(spec, document), document=document)
+    return PlanFile(spec=located(spec, document, path), document=document)
 
 
-def located(spec: PlanSpec, document: Document) -> PlanSpec:
+def located(spec: PlanSpec, document: Document, path: str) -> PlanSpec:
     """The same plan with paths that lead from the working directory, not from the plan file.
 
     A plan file may come from a stranger, and what cannot be read as a spec is quoted in messages: so it reaches no
@@ -228,7 +237,7 @@ def located(spec: PlanSpec, document: Document) -> PlanSpec:
     Raises:
         KvcalcError: a path that is absolute or leads elsewhere (KV904).
     """
-    folder = Path() if document.path == "<stdin>" else Path(document.path).parent
+    folder = Path() if path == "<stdin>" else Path(path).parent
 
     def place(loc: Loc, text: str) -> str:
         found = os.path.normpath(folder / text)

@@ -87,13 +87,13 @@ def resolve(
         demand=demand,
         trace=trace,
         target=_target(spec, at),
-        encoder_len=_encoder_len(spec, found, at),
+        encoder_len=_encoder_len(spec, found, file),
         utilization=_utilization(spec, at),
         overheads=overheads,
         pins=pins,
         node=spec.node_size,
         node_link=_node_link(spec, at),
-        max_gpus=_count(spec, "gpus", at) or MAX_GPUS,
+        max_gpus=count_of(spec, "gpus", file) or MAX_GPUS,
         objective=spec.objective,
         prices=_prices(spec, at),
         calibration=_calibration(spec, at),
@@ -144,10 +144,15 @@ def _written(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _count(spec: PlanSpec, key: str, at: _Places) -> int | None:
+def count_of(spec: PlanSpec, key: str, file: PlanFile | None = None, *, minimum: int = 1) -> int | None:
+    """A key that holds a count; None where it is left out.
+
+    Raises:
+        KvcalcError: no count.
+    """
     value = getattr(spec, key)
-    with at(key):
-        return None if value is None else parse_count(str(value), key)
+    with _Places(file)(key):
+        return None if value is None else parse_count(str(value), key, minimum=minimum)
 
 
 def length_of(spec: PlanSpec, file: PlanFile | None = None) -> tuple[int | None, Trace | None]:
@@ -156,10 +161,9 @@ def length_of(spec: PlanSpec, file: PlanFile | None = None) -> tuple[int | None,
     Raises:
         KvcalcError: no count, or a trace that cannot be read.
     """
-    at = _Places(file)
-    tokens, isl, osl = (_count(spec, key, at) for key in ("seq_len", "isl", "osl"))
+    tokens, isl, osl = (count_of(spec, key, file) for key in ("seq_len", "isl", "osl"))
     if spec.lengths is not None:
-        with at("lengths"):
+        with _Places(file)("lengths"):
             trace = load_trace(spec.lengths)
         return trace.totals.longest, trace
     return (isl + osl if tokens is None and isl is not None and osl is not None else tokens), None
@@ -168,7 +172,7 @@ def length_of(spec: PlanSpec, file: PlanFile | None = None) -> tuple[int | None,
 def _demand(spec: PlanSpec, model: ModelSpec, file: PlanFile | None) -> tuple[Demand, Trace | None]:
     """Sequences and their lengths; a trace also says how long prompts and answers are, unless the plan does."""
     at = _Places(file)
-    batch, isl, osl = (_count(spec, key, at) for key in ("batch_size", "isl", "osl"))
+    batch, isl, osl = (count_of(spec, key, file) for key in ("batch_size", "isl", "osl"))
     tokens, trace = length_of(spec, file)
     tokens = tokens or model.max_position_embeddings
     if tokens is None:
@@ -201,10 +205,9 @@ def _target(spec: PlanSpec, at: _Places) -> Target:
     return Target(**seconds)
 
 
-def _encoder_len(spec: PlanSpec, model: ModelSpec, at: _Places) -> int:
-    with at("encoder_len"):
-        given = None if spec.encoder_len is None else parse_count(str(spec.encoder_len), "encoder_len", minimum=0)
-        return given if given is not None else model.layout().encoder_context or 0
+def _encoder_len(spec: PlanSpec, model: ModelSpec, file: PlanFile | None) -> int:
+    given = count_of(spec, "encoder_len", file, minimum=0)
+    return given if given is not None else model.layout().encoder_context or 0
 
 
 def _utilization(spec: PlanSpec, at: _Places) -> Fraction | None:
