@@ -153,7 +153,7 @@ def test_an_engine_that_deals_experts_evenly():
 
 
 def test_a_gated_delta_net_is_cut_by_its_key_heads():
-    """5 key heads and 10 value heads: 10 ranks would hold a key head twice, which vLLM does with Mamba-2's groups alone."""
+    """5 key heads and 10 value heads: 10 ranks would hold a key head twice; vLLM does so with Mamba-2's groups."""
     refused = rules(state_model(vocab_size=640)).refusal(Layout(tensor=10))
     assert refused == "10 ranks cannot share the 5 units of in_proj.q_k.weight"
     groups = weighted(model(mamba2(mamba_num_heads=16, n_groups=2)), Dense(intermediate_size=1600))
