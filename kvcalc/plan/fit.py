@@ -50,6 +50,7 @@ def fit(request: Request, hardware: HardwareSpec, gpus: int, batch_size: int, se
         engine_version=request.engine.version,
         batch_size=batch_size,
         seq_len=seq_len,
+        encoder_len=request.encoder_len,
         context=request.spec.max_position_embeddings,
         kv_cache_dtype=request.formats.name,
         weight_format=request.scheme.summary,

@@ -109,6 +109,7 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
         batch_size=demand.batch_size,
         seq_len=demand.lengths.longest,
         mean_seq_len=float(demand.lengths.mean),
+        encoder_len=request.encoder_len,
         rate=demand.rate,
         isl=demand.isl,
         osl=demand.osl,

@@ -153,6 +153,8 @@ class PlanReport:
     seq_len: int
     """The longest sequence that is held."""
     mean_seq_len: float
+    encoder_len: int
+    """Encoder tokens of each."""
     rate: float | None
     isl: int | None
     osl: int | None
@@ -212,6 +214,8 @@ class FitReport:
     engine_version: str
     batch_size: int
     seq_len: int
+    encoder_len: int
+    """Encoder tokens of each sequence."""
     context: int | None
     """The model's own limit."""
     kv_cache_dtype: str

@@ -57,7 +57,8 @@ def _answer(report: FitReport) -> Iterator[tuple[str, ...]]:
         yield from _missing(report)
         return
     first = report.lines[0]
-    yield "most", f"{many(first.max_batch_size, 'sequence')} of {report.seq_len:,} tokens: {first.label}"
+    encoder = f" (+ {report.encoder_len:,} encoder tokens)" if report.encoder_len else ""
+    yield "most", f"{many(first.max_batch_size, 'sequence')} of {report.seq_len:,} tokens{encoder}: {first.label}"
     longest = max(report.lines, key=lambda line: line.max_seq_len)
     sequences = many(report.batch_size, "sequence")
     if longest.max_seq_len:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
 from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point
 from kvcalc.plan.verdict import missed_bound
@@ -74,6 +75,8 @@ def plan_title(report: PlanReport) -> str:
         lengths = f"{report.isl:,} + {report.osl:,} tokens"
     else:
         lengths = f"{report.seq_len:,} tokens"
+    if report.encoder_len:
+        lengths += f" (+ {report.encoder_len:,} encoder tokens)"
     asked = f"{report.rate:g} requests/s" if report.rate is not None else many(report.batch_size or 1, "sequence")
     speed = [("TPOT", report.tpot_s), ("TTFT", report.ttft_s)]
     limits = "".join(f", {name} <= {format_seconds(limit)}" for name, limit in speed if limit is not None)
@@ -230,18 +233,16 @@ def _choice_tables(report: PlanReport, plan: GpuPlan, details: bool) -> Iterator
 
 
 def _proof(plan: GpuPlan, most: int | None) -> Table:
-    """Smaller numbers of GPUs, the nearest first; those that the weights alone exceed in one row."""
+    """Smaller numbers of GPUs, the nearest first; neighbours that were not tried, for the same reason, in one row."""
     columns = (
         Column("GPUs"), Column("best layout", flexible=True), Column("short per GPU", "B"), Column("breaks"),
         Column("why", flexible=True),
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
-    untried = [short for short in plan.proof if not short.layouts]
-    for short in plan.proof:
-        if short in untried[1:]:
-            continue
-        span = f"{untried[-1].gpus:,} to {short.gpus:,}" if short in untried and len(untried) > 1 else f"{short.gpus:,}"
-        rows.append((span, short.label, short.short_bytes or None, short.breaks, short.detail))
+    for _, alike in groupby(plan.proof, lambda short: short.gpus if short.layouts else short.breaks):
+        first, *others = alike
+        span = f"{others[-1].gpus:,} to {first.gpus:,}" if others else f"{first.gpus:,}"
+        rows.append((span, first.label, first.short_bytes or None, first.breaks, first.detail))
     title = f"why fewer {plan.gpu} are not enough" if plan.choices else f"why {plan.gpu} are not enough"
     return lean(Table(columns, tuple(rows[:most]), title))
 

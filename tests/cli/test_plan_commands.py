@@ -85,6 +85,15 @@ def test_too_slow_says_how_slow_and_that_the_memory_would_do() -> None:
     assert "without the speed asked for" in ran.out
 
 
+def test_numbers_that_were_not_tried_for_the_same_reason_are_one_row() -> None:
+    """626.9 GiB of weights exceed 4 x 139.8 GiB; from five GPUs on it is -tp 8 that rules them out."""
+    out = answered("plan", "deepseek-v3", "--gpu", "h200", "-b", "64", "-s", "8K", "-tp", "8")
+    table = out.split("why fewer h200 are not enough\n")[1].split("\n\n")[0].splitlines()
+    assert [line[:6] for line in table[2:]] == ["5 to 7", "1 to 4"]
+    assert table[2].endswith("no layout of 7 GPUs is one that was asked for and that engines take")
+    assert table[3].endswith("weights alone: 626.9 GiB in 4 x 139.8 GiB")
+
+
 def test_numbers_agree_with_their_nouns() -> None:
     one = answered("plan", *SMALL, "-b", "1", "-s", "8K")
     assert "qwen3-8b in vllm" in one

@@ -30,7 +30,8 @@ COMMANDS = {
     "tiers": "tiers qwen-72b --gpu a100-40gb -b 8 -s 32K --storage 7GB/s",
     "roofline": "roofline deepseek-v3 --gpu h200 -b 64 -s 8K",
     "sweep": "sweep qwen-72b -b 1,2 -s 1K,2K --gpu h200,a100-40gb -tp 1,8",
-    "plan": "plan qwen-72b --gpu h100 --gpu h200 -b 8 -s 32K --tpot 50ms",
+    "plan": "plan llama-3.1-70b --gpu h200,t4 --gpus 4 -b 8 --lengths docs/examples/trace.csv --tpot 50ms --frontier"
+    " --price h200=2.5",
     "fit": "fit qwen-72b --gpu h200 --gpus 8 -s 32K",
     "check": "check tests/checks/bad/kv201-params.yaml model_specs/qwen-72b.yaml --isolated",
     "diff": "diff deepseek-v2 deepseek-v3 --gpu h200",
