@@ -113,6 +113,9 @@ class Network:
         return size * max(inside, outside)
 
     def hop_s(self, stage: int, ranks: int, size: float) -> float:
-        """Seconds of `size` bytes from each GPU of pipeline stage `stage - 1` to its neighbour in the next."""
-        crosses = (stage * ranks - 1) // self.node != (stage * ranks) // self.node
+        """Seconds of `size` bytes from each of `ranks` GPUs of pipeline stage `stage - 1` to its like in the next.
+
+        The slowest pair counts: some pair leaves its node where the two stages lie in more than one.
+        """
+        crosses = (stage - 1) * ranks // self.node != ((stage + 1) * ranks - 1) // self.node
         return size / (self.node_link if crosses else self.rate(2))
