@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
-from kvcalc.render.document import Cell, Document, Table
+from kvcalc.render.document import Cell, Document, Table, one_line
 
 SCHEMA_VERSION = 1
 
@@ -51,6 +51,6 @@ def bare(value: Cell) -> str:
         return "true" if value else "false"
     if isinstance(value, Fraction):
         return str(value.numerator) if value.denominator == 1 else repr(float(value))
-    text = repr(value) if isinstance(value, float) else str(value)
+    text = one_line(value) if isinstance(value, str) else repr(value)
     # A spreadsheet would run a cell that starts like a formula.
     return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -75,7 +75,7 @@ def catalogue_name(model: str) -> str | None:
     if looks_like_path(model) or exists(model):
         return None
     # Only files in which the word stands at all are worth parsing.
-    word = key.encode()
+    word = key.encode(errors="surrogatepass")
     named = (name for name, path in shipped().items() if word in path.read_bytes().lower())
     return next((name for name in named if any(key in short_forms(i) for i in _hub_ids_of(name))), None)
 
