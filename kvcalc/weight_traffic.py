@@ -141,10 +141,17 @@ class StepWeights:
         return tuple(found)
 
 
-def step_weights(spec: ModelSpec, phase: Phase, scheme: WeightScheme, shards: Shards = ONE_RANK) -> StepWeights:
-    """The weights that a step reads, on the fullest rank."""
+def step_weights(
+    spec: ModelSpec, phase: Phase, scheme: WeightScheme, shards: Shards = ONE_RANK, *, first: bool = True,
+    last: bool = True,
+) -> StepWeights:  # fmt: skip
+    """The weights that a step reads, on the fullest rank.
+
+    Args:
+        first, last: whether what stands before, and behind, the layers is read too: embeddings; final norm and head.
+    """
     sums: dict[tuple[str, str], _Sum] = {}
-    for tensor, layers in _working(spec, phase):
+    for tensor, layers in _working(spec, phase, first, last):
         held, stored = shards.weights.local(tensor), scheme.format(tensor)
         into = sums.setdefault((tensor.component.value, stored.name), _Sum())
         if tensor.component is Component.EMBEDDING:
@@ -164,7 +171,7 @@ def step_weights(spec: ModelSpec, phase: Phase, scheme: WeightScheme, shards: Sh
     return StepWeights(sums=sums, data=shards.weights.data)
 
 
-def _working(spec: ModelSpec, phase: Phase) -> Iterator[tuple[Tensor, int]]:
+def _working(spec: ModelSpec, phase: Phase, first: bool, last: bool) -> Iterator[tuple[Tensor, int]]:
     """(weight, layers that hold it) of what a step reads; a tied head reads the embedding as a head."""
     try:
         weights = inventory(replace(spec, encoder_layers=(), encoder_position_embeddings=0))
@@ -172,8 +179,9 @@ def _working(spec: ModelSpec, phase: Phase) -> Iterator[tuple[Tensor, int]]:
         if error.problems[0].code != TOO_LITTLE:
             raise
         return
+    weights = replace(weights, first=weights.first if first else (), last=weights.last if last else ())
     for tensor, layers in weights.tensors():
         if phase == "prefill" or tensor.in_decode:
             yield tensor, layers
-    if weights.tied_head:
+    if weights.tied_head and last:
         yield replace(weights.tied_head, component=Component.HEAD), 1

@@ -27,7 +27,6 @@ from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import LayerEntry, LayerGroup, LayerUse, ModelSpec, layer_groups, write_out
 from kvcalc.steps import DECODE, PREFILL, Phase
-from kvcalc.tensors import Component
 from kvcalc.traffic import kept_bytes, kernels, read_bytes, work_flops, written
 from kvcalc.weight_traffic import Shards, StepWeights, step_weights
 
@@ -314,10 +313,9 @@ class Clock:
         """Of a stage: the embedding is the first one's, the head the last one's."""
         key = ("weights", stage.key, phase, layout.tensor, layout.data, layout.expert_parallel)
         if key not in self._cost:
-            held = step_weights(stage.spec, phase, self.job.scheme, self._shards(layout))
-            elsewhere = {Component.EMBEDDING: not stage.first, Component.HEAD: not stage.last}
-            mine = {name: each for name, each in held.sums.items() if not elsewhere.get(Component(name[0]))}
-            self._cost[key] = replace(held, sums=mine)
+            self._cost[key] = step_weights(
+                stage.spec, phase, self.job.scheme, self._shards(layout), first=stage.first, last=stage.last
+            )
         weights: StepWeights = self._cost[key]
         return weights
 
