@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from kvcalc.api.arguments import (
     EngineName,
     Gpu,
     Model,
+    Path,
     Share,
     count,
     engine_of,
@@ -217,26 +219,49 @@ def diff(
     kv_cache_dtype: Dtype = "bf16",
     encoder_len: Count | None = None,
     gpu: str | None = None,
+    engine: str = "vllm",
+    plan: Path | None = None,
 ) -> DiffReport:
     """What a change of a spec does to the bytes: `kvcalc diff`.
 
     Args:
-        gpu: say how many of these are needed.
+        gpu: say how many of these the planner needs, by the rules of `engine`.
+        plan: the path of a plan file, in place of all of these arguments.
 
     Raises:
-        KvcalcError: a model that cannot be read, a stream that cannot be stored so, or an unknown accelerator.
+        KvcalcError: a model or plan that cannot be read, a stream that cannot be stored so, or an unknown name.
     """
+    from kvcalc.diffing import Question, Subject, asked_by
     from kvcalc.diffing import diff as compare_sides
+    from kvcalc.plan.planfile import PlanSpec, load_plan
 
-    return compare_sides(
-        {"": model_spec(old)},
-        {"": model_spec(new)},
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
-        gpu=gpu,
+    if plan is not None and gpu is not None:
+        raise usage_error("a plan names its own GPUs", help="give gpu or plan")
+    if plan is not None:
+        file = load_plan(os.fspath(plan))
+        question = asked_by(file.spec, file)
+    else:
+        question = Question(
+            batch_size=count(batch_size, "batch_size"),
+            seq_len=optional_count(seq_len, "seq_len"),
+            encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
+            formats=formats(kv_cache_dtype),
+        )
+    if plan is None and gpu is not None:
+        asked = PlanSpec(
+            model="any model",
+            gpu=gpu,
+            engine=engine,
+            batch_size=question.batch_size,
+            seq_len=question.seq_len,
+            encoder_len=question.encoder_len,
+            kv_cache_dtype=question.formats.name,
+        )
+        question = asked_by(asked)
+    before, after = (
+        {"": Subject(name=spec.name, model=spec, question=question)} for spec in map(model_spec, (old, new))
     )
+    return compare_sides(before, after)
 
 
 def _specs(models: tuple[Model, ...], max_model_len: Count | None) -> list[ModelSpec]:

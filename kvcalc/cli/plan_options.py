@@ -129,9 +129,9 @@ Given = Mapping[str, Any]
 """Options that the user gave, by their names in OPTIONS (and `model`)."""
 
 
-def takes(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(names: Iterable[str], *, model: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command MODEL and the named options; it receives those that were given as its first argument."""
-    shared = {"model": ModelArgument, **{name: OPTIONS[name] for name in names}}
+    shared = {**({"model": ModelArgument} if model else {}), **{name: OPTIONS[name] for name in names}}
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(body).parameters.values())[1:]

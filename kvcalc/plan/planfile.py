@@ -248,10 +248,10 @@ def located(spec: PlanSpec, document: Document, path: str) -> PlanSpec:
         return found
 
     changes: dict[str, Any] = {}
-    if _is_file(spec.model):
+    if is_file(spec.model):
         changes["model"] = place(("model",), spec.model)
     gpus = [
-        place(("gpu", index) if isinstance(spec.gpu, tuple) else ("gpu",), name) if _is_file(name) else name
+        place(("gpu", index) if isinstance(spec.gpu, tuple) else ("gpu",), name) if is_file(name) else name
         for index, name in enumerate(spec.gpu_names)
     ]
     changes["gpu"] = gpus[0] if isinstance(spec.gpu, str) else tuple(gpus)
@@ -262,7 +262,7 @@ def located(spec: PlanSpec, document: Document, path: str) -> PlanSpec:
     return replace(spec, **changes)
 
 
-def _is_file(text: str) -> bool:
+def is_file(text: str) -> bool:
     """In a plan file a path shows that it is one: `-`, or a bare name that happens to be a file, is none."""
     return text.lower().endswith((".yaml", ".yml", ".json", ".gguf")) or text.startswith((".", "/", "~"))
 

@@ -63,15 +63,110 @@ def test_two_files(tmp_path: Path) -> None:
     assert (row["old_bytes"], row["new_bytes"]) == (str(3 * 1000 * 6144), str(3 * 1000 * 24576))
 
 
-def test_gpus_are_the_fewest_whose_memory_holds_weights_and_cache(tmp_path: Path) -> None:
+def test_gpus_are_what_the_planner_finds(tmp_path: Path) -> None:
+    """`ideal` allows nothing for overheads, so that a GPU holds weights and cache to the byte."""
     (tmp_path / "a.yaml").write_text(weighty("a"))
     (tmp_path / "b.yaml").write_text(weighty("b", context=8192))
     h200 = 150_109_880_320  # what the driver gives to a program
     batch = (h200 - 2 * PARAMETERS) // (4096 * 6144)
-    (row,) = rows(str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"), "-b", str(batch), "--gpu", "h200")
-    assert (row["old_gpus"], row["new_gpus"]) == ("1", "2")
-    (row,) = rows(str(tmp_path / "a.yaml"), str(tmp_path / "a.yaml"), "-b", str(batch + 1), "--gpu", "h200")
-    assert row["old_gpus"] == "2"
+    ideal = ("--gpu", "h200", "--engine", "ideal")
+    (row,) = rows(str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"), "-b", str(batch), *ideal)
+    assert (row["old_h200_gpus"], row["new_h200_gpus"]) == ("1", "2")
+    (row,) = rows(str(tmp_path / "a.yaml"), str(tmp_path / "a.yaml"), "-b", str(batch + 1), *ideal)
+    assert row["old_h200_gpus"] == "2"
+
+
+PLAN = "model: {model}\ngpu: [h200, a100-40gb]\nbatch_size: {batch}\nseq_len: 1000\nengine: ideal\n"
+
+
+def test_a_plan_file_gives_batch_length_format_and_gpus(tmp_path: Path) -> None:
+    for name, heads in (("old", 2), ("new", 8)):
+        (tmp_path / f"{name}.yaml").write_text(weighty(name, kv_heads=heads))
+    sides = (str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml"))
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.format(model="qwen-72b", batch=3) + "kv_cache_dtype: fp8\n")
+    (row,) = rows(*sides, "--plan", str(plan))
+    # 12 layers x 2 x heads x 64 x 1 B
+    assert (row["old_bytes_per_token"], row["new_bytes_per_token"]) == ("3072", "12288")
+    assert (row["old_bytes"], row["new_bytes"]) == (str(3 * 1000 * 3072), str(3 * 1000 * 12288))
+    assert (row["old_h200_gpus"], row["new_a100-40gb_gpus"]) == ("1", "1")
+    (row,) = rows(*sides, "--plan", str(plan), "-b", "5", "--kv-cache-dtype", "bf16")  # flags win, as in `plan -f`
+    assert row["new_bytes"] == str(5 * 1000 * 24576)
+
+
+def test_the_planner_says_where_no_number_of_gpus_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(weighty("a"))
+    a = str(tmp_path / "a.yaml")
+    h200 = 150_109_880_320
+    batch = 2 * h200 // (4096 * 6144)  # two GPUs full of cache, and no room for weights
+    ran = kvcalc(
+        "diff", a, "qwen-72b", "--gpu", "h200", "--gpus", "2", "-b", str(batch), "-s", "4K", "--engine", "ideal"
+    )
+    assert "GPUs (h200)     too few" in ran.out
+    report = json.loads(kvcalc("diff", a, a, "--gpu", "h200", "--gpus", "2", "-b", str(batch), "-o", "json").out)
+    assert report["models"][0]["new"]["needed"] == [{"gpu": "h200", "gpus": None, "label": None}]
+
+
+def test_a_rate_is_served_by_sequences_and_a_trace_is_as_long_as_its_requests(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(weighty("a"))
+    (tmp_path / "trace.csv").write_text("isl,osl\n600,200\n900,100\n")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("model: a.yaml\ngpu: h200\nrate: 100\nlengths: trace.csv\n")
+    (row,) = rows(str(tmp_path / "a.yaml"), str(tmp_path / "a.yaml"), "--plan", str(plan))
+    assert (row["new_seq_len"], row["new_h200_gpus"]) == ("1000", "1")
+    assert int(row["new_batch"]) > 0
+
+
+def test_weights_that_cannot_be_counted_leave_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(plain("a"))
+    a = str(tmp_path / "a.yaml")
+    ran = kvcalc("diff", a, a, "--gpu", "h200", "-o", "csv")
+    (row,) = csv.DictReader(io.StringIO(ran.out))
+    assert (row["new_bytes"], row["new_h200_gpus"]) == (str(4096 * 6144), "")
+    assert ran.err == "warning: a: hidden_size and vocab_size and ffn not given, so its weights cannot be counted\n"
+
+
+def test_two_plans_have_a_workload_each(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(weighty("a"))
+    for batch in (3, 4):
+        (tmp_path / f"{batch}.yaml").write_text(PLAN.format(model="a.yaml", batch=batch))
+    old, new = str(tmp_path / "3.yaml"), str(tmp_path / "4.yaml")
+    ran = kvcalc("diff", old, new, "-o", "markdown")
+    assert f"| {new}: a | batch | 3 | 4 | +1 (+33.33 %) |" in ran.out
+    assert "| B of the batch | 18,432,000 (17.58 MiB) | 24,576,000 (23.44 MiB) | +6,144,000 (+33.33 %) |" in ran.out
+    assert "| GPUs (h200) | 1 (TP1) | 1 (TP1) | as before |" in ran.out
+    assert "plans bring their own workload" in refused("diff", old, new, "-b", "8")
+    assert "cannot be compared with a plan" in refused("diff", old, "qwen-72b")
+
+
+def test_a_plan_at_a_revision_reads_its_model_there(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "plans").mkdir()
+    (repository / "plans" / "p.yaml").write_text(PLAN.format(model="../specs/grows.yaml", batch=1))
+    git(repository, "add", "."), git(repository, "commit", "-q", "-m", "three")
+    (repository / "specs" / "grows.yaml").write_text(weighty("grows", kv_heads=8))
+    (repository / "plans" / "p.yaml").write_text(PLAN.format(model="../specs/grows.yaml", batch=2))
+    git(repository, "commit", "-q", "-am", "four")
+    (row,) = rows("HEAD~1:plans/p.yaml", "plans/p.yaml")
+    assert (row["old_bytes"], row["new_bytes"]) == (str(1000 * 12288), str(2 * 1000 * 24576))
+    assert row["model"] == "plans/p.yaml: grows"
+    monkeypatch.chdir(repository / "plans")
+    (row,) = rows("HEAD~1:p.yaml", "HEAD:p.yaml")
+    assert (row["old_bytes"], row["new_bytes"]) == (str(1000 * 12288), str(2 * 1000 * 24576))
+    monkeypatch.chdir(repository)
+    found = {row["model"]: row["new_bytes"] for row in rows("--rev", "HEAD~1..HEAD", "-s", "1000")}
+    assert found == {"grows": str(1000 * 24576), "plans/p.yaml: grows": str(2 * 1000 * 24576)}
+
+
+def test_what_changes_no_byte_is_planned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kvcalc.plan import resolving
+
+    asked: list[object] = []
+    answer = resolving.answer
+    monkeypatch.setattr(resolving, "answer", lambda *given, **more: asked.append(given) or answer(*given, **more))
+    for name, text in (("old", weighty("a")), ("new", weighty("a").replace("paper, table 1", "paper, table 2"))):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    rows(str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml"), "--gpu", "h200")
+    assert len(asked) == 1
 
 
 def test_revisions_show_every_model_that_differs(repository: Path) -> None:
@@ -95,7 +190,8 @@ def test_markdown_fits_a_comment(repository: Path) -> None:
     ran = kvcalc("diff", "--rev", "HEAD~1..HEAD", "specs/grows.yaml", "--gpu", "h200", "-o", "markdown")
     assert (ran.code, ran.err) == (0, "")
     assert "| grows | B/token | 6,144 | 12,288 | +6,144 (+100 %) |" in ran.out
-    assert "| grows | B at batch 1 | 25,165,824 (24 MiB) | 50,331,648 (48 MiB) | +25,165,824 (+100 %) |" in ran.out
+    assert "| grows | B of the batch | 25,165,824 (24 MiB) | 50,331,648 (48 MiB) | +25,165,824 (+100 %) |" in ran.out
+    assert "| grows | GPUs (h200) | 1 (TP1) | 1 (TP1) | as before |" in ran.out
 
 
 def test_exit_code_says_whether_bytes_change(repository: Path) -> None:
@@ -137,7 +233,9 @@ def test_nothing_of_a_repository_is_run(repository: Path, tmp_path: Path) -> Non
         ("nope:x.yaml", "qwen-72b"),
         ("--rev", "HEAD"), ("--rev", "nope..HEAD"), ("--rev", "--output=x..HEAD"), ("-x:specs/grows.yaml", "qwen-72b"),
         ("qwen-72b", "qwen-7b", "--gpu", "h2000"), ("qwen-72b", "qwen-7b", "-s", "0"), ("HEAD:specs", "qwen-72b"),
-        ("HEAD:compose.yaml", "qwen-72b"), ("HEAD:../../etc/passwd", "qwen-72b"),
+        ("HEAD:compose.yaml", "qwen-72b"), ("qwen-72b", "qwen-7b", "--engine", "vllm"),
+        ("qwen-72b", "qwen-7b", "--gpu", "h200", "--engine", "nobody"), ("qwen-72b", "qwen-7b", "--plan", "nowhere.yaml"),
+        ("HEAD:../../etc/passwd", "qwen-72b"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused(repository: Path, arguments: tuple[str, ...]) -> None:
