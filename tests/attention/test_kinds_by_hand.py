@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from factories import (
     FACTORIES,
@@ -204,8 +206,18 @@ def test_a_window_stays_a_window_when_its_heads_or_latent_change() -> None:
 
 def test_cross_attention_keeps_the_encoders_length_under_every_what_if() -> None:
     assert logical(with_kv_heads(cross(), 1), 5, encoder=63) == 63 * 192 * 2
-    assert logical(with_latent(cross(), 160, 32), 5) == 0
+    assert with_latent(cross(), 160, 32) == cross()
+    assert with_latent(sliding(sliding_window=1), 160, 32) != sliding(sliding_window=1)
     assert with_window(cross(), 7) == cross()
+
+
+def test_a_latent_in_place_of_heads_keeps_their_widths() -> None:
+    """K of 96 becomes a rotary part of 64 and 32 without; V stays 80, and a rotary part as wide as K leaves one."""
+    latent = mla(kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=32)
+    assert with_latent(full(v_head_dim=80), 512, 64) == latent
+    assert with_latent(sliding(v_head_dim=80), 512, 64) == replace(latent, sliding_window=100)
+    widths = [getattr(with_latent(full(), 512, rope), "qk_nope_head_dim", None) for rope in (94, 95, 96, 128)]
+    assert widths == [2, 1, 1, 1]
 
 
 def test_an_expanded_latent_holds_k_and_v_of_every_head() -> None:
@@ -229,18 +241,37 @@ def test_kv_heads_that_do_not_divide_the_query_heads_are_refused() -> None:
 
 
 CONTRADICTORY = [
-    (full(num_key_value_heads=5), "num_key_value_heads"),
-    (sliding(num_key_value_heads=24), "num_key_value_heads"),
-    (gated_delta_net(linear_num_value_heads=7), "linear_num_value_heads"),
-    (mamba2(n_groups=3), "n_groups"),
-    (compressed(compress_ratio=0, index_head_dim=24, index_topk=5), "index_head_dim"),
-    (compressed(index_head_dim=24), "index_topk"),
+    (full(num_key_value_heads=5), "num_key_value_heads", "12 query heads cannot be shared by 5 KV heads"),
+    (sliding(num_key_value_heads=24), "num_key_value_heads", "12 query heads cannot be shared by 24 KV heads"),
+    (block_sparse(index_n_heads=2), "index_n_heads", "3 KV heads cannot share the choices of 2 indexer heads"),
+    (
+        gated_delta_net(linear_num_value_heads=7),
+        "linear_num_value_heads",
+        "7 value heads cannot share 5 key heads",
+    ),
+    (mamba2(n_groups=3), "n_groups", "10 heads cannot be split into 3 groups"),
+    (
+        compressed(compress_ratio=0, index_head_dim=24, index_topk=5),
+        "index_head_dim",
+        "a window-only layer (compress_ratio 0) has nothing to index",
+    ),
+    (compressed(index_head_dim=24), "index_topk", "index_head_dim and index_topk belong together"),
+    (compressed(index_topk=5), "index_topk", "index_head_dim and index_topk belong together"),
+    (compressed(o_groups=5), "o_groups", "12 heads cannot be split into 5 groups"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "field"), CONTRADICTORY, ids=lambda value: getattr(value, "kind", value))
-def test_contradictions_name_their_field(kind: Attention, field: str) -> None:
-    assert field in [name for name, _ in kind.contradictions()]
+@pytest.mark.parametrize(("kind", "field", "message"), CONTRADICTORY, ids=[field for _, field, _ in CONTRADICTORY])
+def test_contradictions_name_their_field(kind: Attention, field: str, message: str) -> None:
+    assert list(kind.contradictions()) == [(field, message)]
+
+
+def test_figures_that_go_together_are_no_contradiction() -> None:
+    for kind in (
+        full(num_key_value_heads=12), block_sparse(index_n_heads=1), gated_delta_net(linear_num_key_heads=10),
+        mamba2(n_groups=1), compressed(o_groups=4), compressed(index_head_dim=24, index_topk=5),
+    ):  # fmt: skip
+        assert list(kind.contradictions()) == []
 
 
 @pytest.mark.parametrize("make", FACTORIES.values(), ids=FACTORIES)
