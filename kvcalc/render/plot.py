@@ -7,6 +7,7 @@ besides. The same report gives the same bytes: no dates, no versions, no machine
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kvcalc.files import write_whole
 from kvcalc.plan.report import GpuPlan, PlanReport
 from kvcalc.problems import usage_error
+from kvcalc.render.document import safe
 from kvcalc.render.plan import plan_title
 from kvcalc.render.sweep import plane_title
 from kvcalc.roofline import Point, RooflineReport
@@ -47,13 +49,23 @@ def draw(report: Report, figure: Callable[[Report], Figure], path: str) -> None:
     """
     suffix = picture_kind(path)
     import matplotlib
+    from matplotlib.text import Text
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks: they are drawn as boxes
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.hashsalt": "kvcalc", "axes.unicode_minus": False, "font.size": 9})
+        drawn = figure(report)
+        for text in drawn.findobj(Text):
+            text.set_text(_plain(text.get_text()))
         out = io.BytesIO()
-        figure(report).savefig(out, format=suffix, dpi=150, metadata=_METADATA[suffix])
+        drawn.savefig(out, format=suffix, dpi=150, metadata=_METADATA[suffix])
     write_whole(path, out.getvalue())
+
+
+def _plain(text: str) -> str:
+    """Text that no reader of pictures takes for more: a name that holds dollars is no formula."""
+    return safe(text).replace("$", r"\$")
 
 
 def picture_kind(path: str) -> str:
@@ -107,7 +119,7 @@ def tiers_figure(report: TiersReport) -> Figure:
     times = [line.read_s or 0.0 for line in lines]
     texts = [f"{format_seconds(line.read_s or 0.0)} at {format_rate(line.bytes_per_s or 0, 'B/s')}" for line in lines]
     _ladder(reads, times, texts, COLOURS[0])
-    reads.set_yticks(list(places), [line.title for line in lines])
+    reads.set_yticks(list(places), [_plain(line.title) for line in lines])
     reads.invert_yaxis()
     reads.set_xlabel("one decode step's read, at least [s]")
     sizes = [float(line.capacity_bytes or 0) for line in lines]
