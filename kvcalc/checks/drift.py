@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -45,11 +46,15 @@ def config_of(file: ModelFile) -> Pinned | None:
     return _read(str(path), path.name)
 
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+"""No other name is looked for: `../x`, `/x` and `*` would lead out of the folder."""
+
+
 def _find(against: Path, spec: ModelSpec) -> Path | None:
     """The file itself, or the config of this model in a folder of configs."""
     if not against.is_dir() or (against / "config.json").is_file():
         return against
-    for hub_id in (*((spec.hub_id,) if spec.hub_id else ()), *spec.aliases, spec.name):
+    for hub_id in filter(_HUB_ID.fullmatch, (spec.hub_id or "", *spec.aliases, spec.name)):
         stem = hub_id.rpartition("/")[2]
         flat = hub_id.replace("/", "__")
         for relative in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from os.path import exists, isdir
 from pathlib import Path
 
 from kvcalc.importers.hf_config import ImportedSpec, read_document, spec_name
@@ -40,7 +41,7 @@ def load_config(path: str, *, assume: str | None = None) -> ImportedSpec:
     Raises:
         KvcalcError: unreadable, malformed, or refused.
     """
-    if path != "-" and Path(path).is_dir():
+    if path != "-" and isdir(path):
         inner = Path(path) / "config.json"
         if not inner.is_file():
             message = f"{path[:200]} holds no config.json"
@@ -63,7 +64,7 @@ def load_foreign(model: str, *, assume: str | None = None, hub: bool = False) ->
         from kvcalc.importers.gguf import load_gguf
 
         return load_gguf(model)
-    if hub and not Path(model).exists():
+    if hub and not exists(model):
         from kvcalc.importers.hub import fetch_config
 
         path = fetch_config(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from os.path import exists
 from pathlib import Path
 
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
@@ -88,7 +89,7 @@ def find_hardware(gpu: str) -> HardwareSpec:
     name = shipped_name(gpu)
     if name is not None:
         return shipped_accelerator(name)
-    if looks_like_path(gpu) or Path(gpu).exists():
+    if looks_like_path(gpu) or exists(gpu):
         return load_hardware(*read_bytes(gpu))[0]
     near = did_you_mean(_key(gpu), [*shipped_hardware(), *hardware_aliases()])
     hint = near or "see `kvcalc list gpus`, or describe yours in a YAML file and give its path"

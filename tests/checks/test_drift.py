@@ -114,3 +114,15 @@ def test_the_hub_is_asked_once_for_each_spec(tmp_path: Path, monkeypatch: pytest
     report = checked(*sorted(tmp_path.glob("*.yaml")), world=World(hub=True))
     assert found(report) == [("a.yaml", "KV401", "6:1"), ("b.yaml", "KV405", "1:1")]
     assert asked == ["nobody/tiny", "nobody/gone"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "{outside}", "*", "../configs/**"])
+def test_a_name_leads_to_no_config_outside_the_folder(tmp_path: Path, name: str) -> None:
+    configs, outside = tmp_path / "configs", tmp_path / "outside"
+    for folder in (configs / "other", outside):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(LLAMA))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(plain() + f"hub_id: {json.dumps(name.format(outside=outside))}\n")
+    report = checked(path, world=World(against=str(configs)), select=("KV4",))
+    assert [code for _, code, _ in found(report)] == ["KV405"]
