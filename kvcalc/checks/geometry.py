@@ -30,6 +30,20 @@ def _streams(file: ModelFile) -> Iterator[tuple[str, Any, Stream]]:
                 yield name, kind, stream
 
 
+_OF_WEIGHTS = ("hidden_size", "vocab_size", "ffn", "extra_weights", "weight_dtypes")
+
+
+def half_weights(file: ModelFile) -> Iterator[Hit]:
+    """Weights of which too little is said."""
+    from kvcalc.weights.inventory import unsaid
+
+    said = next((key for key in _OF_WEIGHTS if file.document.data.get(key)), None)
+    missing = unsaid(file.spec) if said else ()
+    if said and missing:
+        message = f"the weights cannot be counted: {said} is given, but not {' and '.join(missing)}"
+        yield Hit(loc=(said,), key=True, message=message, help=f"add {', '.join(missing)}; or leave all of them out")
+
+
 def wide_windows(file: ModelFile) -> Iterator[Hit]:
     """A window that never closes is none."""
     context = file.spec.max_position_embeddings
@@ -165,16 +179,18 @@ LOADER_RULES: tuple[Rule[Any], ...] = (
         " nobody keeps, a driver that reports more memory than the vendor prints: every command refuses "
         "such a file, because any figure from it would be wrong.",
     ),
-    Rule(
-        code="KV102",
-        name="weights-unknown",
-        summary="the spec says too little to count its weights",
-        why="A spec may describe the cache alone, but parameter counts and plans need `hidden_size`, "
-        "`vocab_size` and the layers' `ffn`.",
-    ),
 )
 
 MODEL_RULES: tuple[Rule[ModelFile], ...] = (
+    Rule(
+        code="KV102",
+        name="weights-unknown",
+        summary="the spec says something of its weights, but too little to count them",
+        why="A spec may describe the cache alone. Parameter counts and plans need `hidden_size`, `vocab_size` and the "
+        "layers' `ffn`: all of them, or none.",
+        severity=Severity.WARNING,
+        check=half_weights,
+    ),
     Rule(
         code="KV103",
         name="window-without-effect",

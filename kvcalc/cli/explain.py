@@ -19,7 +19,7 @@ from kvcalc.cli.common import (
     warn,
 )
 
-_RULE_CODE = re.compile(r"kv\d{3}", re.IGNORECASE)
+_RULE_CODE = re.compile(r"kv\d{1,3}", re.IGNORECASE)
 
 
 def explain(
@@ -74,8 +74,13 @@ def explain(
 
 
 def _explain_rule(code: str, output: Output) -> None:
-    """A rule of `kvcalc check`."""
-    from kvcalc.checks.table import explain_rule, parse_codes
+    """A rule of `kvcalc check`; of a prefix, which rules there are."""
+    from kvcalc.checks.table import RULES, explain_rule, parse_codes
+    from kvcalc.problems import usage_error
     from kvcalc.render.rules import rule_document
 
-    emit("rule", explain_rule(parse_codes([code])[0]), rule_document, output)
+    (known,) = parse_codes([code])
+    if known not in RULES:
+        found = [f"{rule.code} {rule.name}" for rule in RULES.values() if rule.code.startswith(known)]
+        raise usage_error(f"{known} is the start of {len(found)} codes", help=f"one of {', '.join(found)}")
+    emit("rule", explain_rule(known), rule_document, output)

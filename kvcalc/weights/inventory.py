@@ -66,10 +66,16 @@ def inventory(spec: ModelSpec) -> Inventory:
     return found
 
 
-def _inventory(spec: ModelSpec) -> Inventory:
+def unsaid(spec: ModelSpec) -> tuple[str, ...]:
+    """Keys without which the weights cannot be counted, and that the spec leaves out."""
     missing = [name for name in ("hidden_size", "vocab_size") if getattr(spec, name) is None]
     if not spec.ffn and any(_growing(spec)):
         missing.append("ffn")  # a stack of state mixers (Mamba) has none; attention never stands without one
+    return tuple(missing)
+
+
+def _inventory(spec: ModelSpec) -> Inventory:
+    missing = unsaid(spec)
     if missing:
         keys = " and ".join(missing)
         message = f"{spec.name}: {keys} not given, so its weights cannot be counted"

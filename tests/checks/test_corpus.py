@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checks.spec_text import HERE, checked, found
 
+from kvcalc.checks.subject import World
 from kvcalc.checks.table import RULES
 
 BAD = HERE / "bad"
-EXPECTED = sorted(
-    tuple(line.split()) for line in (BAD / "expected.txt").read_text().splitlines() if not line.startswith("#")
-)
-NOT_IN_THE_CORPUS = {
-    "KV005": "test_walk", "KV006": "test_walk",  # need a file of 200 faults, and a fault of ours
-    "KV102": "weights", "KV401": "test_drift", "KV402": "test_drift", "KV403": "test_drift", "KV404": "test_drift",
-    "KV405": "test_drift", "KV604": "test_fixing", "KV605": "test_fixing",
-}  # fmt: skip
+ASKED: dict[str, dict[str, Any]] = {
+    ".": {},
+    "selected": {"select": ("KV",)},  # rules that are off unless selected
+    "drift": {"world": World(against=str(BAD / "drift" / "llama.json"))},
+    "unknown": {"world": World(against=str(BAD / "drift"))},
+}
+"""Folder of bad files -> what is asked of them."""
+NOT_IN_THE_CORPUS = {"KV005", "KV006"}
+"""See test_walk: they need a file of 201 faults, and a fault of ours."""
 
 
-def test_every_bad_file_has_exactly_its_findings() -> None:
-    report = checked(*sorted(BAD.glob("*.yaml")))
-    assert sorted(found(report)) == EXPECTED
+def expected(folder: str) -> list[tuple[str, ...]]:
+    lines = (BAD / folder / "expected.txt").read_text().splitlines()
+    return sorted(tuple(line.split()) for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("folder", ASKED)
+def test_every_bad_file_has_exactly_its_findings(folder: str) -> None:
+    report = checked(*sorted((BAD / folder).glob("*.yaml")), **ASKED[folder])
+    assert sorted(found(report)) == expected(folder)
 
 
 def test_the_corpus_is_large_and_has_every_rule() -> None:
-    assert len(list(BAD.glob("*.yaml"))) >= 60
+    assert len(list(BAD.rglob("*.yaml"))) >= 60
     in_check = {code for code in RULES if code < "KV7"}
-    assert {code for _, code, _ in EXPECTED} == in_check - set(NOT_IN_THE_CORPUS)
+    assert {code for folder in ASKED for _, code, _ in expected(folder)} == in_check - NOT_IN_THE_CORPUS
+    assert {path.parent for path in BAD.rglob("*.yaml")} == {(BAD / folder).resolve() for folder in ASKED}
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "good").glob("*.yaml")), ids=lambda path: path.stem)
@@ -45,7 +55,7 @@ def test_a_folder_gives_the_findings_of_its_specs_and_passes_over_other_yaml() -
     report = checked(BAD)
     # Two of the files are other YAML: nobody named them, so nobody is told.
     passed_over = {"kv004-compose.yaml", "kv004-config.yaml", "kv004-list.yaml"}
-    assert sorted(found(report)) == [row for row in EXPECTED if row[0] not in passed_over]
+    assert sorted(found(report)) == [row for row in expected(".") if row[0] not in passed_over]
     assert report.skipped == len(passed_over)
 
 

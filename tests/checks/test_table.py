@@ -51,3 +51,7 @@ def test_explain_prints_the_rule() -> None:
 
 def test_explain_of_an_unknown_code_is_refused() -> None:
     refused("explain", "KV777")
+
+
+def test_explain_of_a_prefix_says_which_rules_there_are() -> None:
+    assert "help: one of KV301 no-sources, KV302 memory-only" in refused("explain", "kv3")
