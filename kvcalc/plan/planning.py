@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -95,7 +96,7 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
             if hardware.name not in request.prices:
                 raise usage_error(f"no price of {hardware.name}", help=f"as in --price {hardware.name}=2.50")
     for price in request.prices.values():
-        if price <= 0:
+        if not 0 < price < math.inf:
             raise usage_error("a price is more than 0", help="per GPU and hour, as in --price h200=2.50")
     job = request.job()
     check_pins(job.rules, request.pins)
