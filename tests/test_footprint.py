@@ -135,3 +135,5 @@ def test_the_encoders_length_defaults_to_the_models_own_else_to_zero_with_a_warn
     assert "--encoder-len" in warnings[0]
     assert workload_for(model(cross()), encoder_len=63)[0].encoder_len == 63
     assert workload_for(model(full()))[0].encoder_len == 0
+    layouts = [model(*kinds).layout() for kinds in ((full(), cross()), (cross(),), (full(), sliding()))]
+    assert [layout.has_encoder for layout in layouts] == [True, True, False]

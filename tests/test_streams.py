@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
@@ -36,6 +37,27 @@ def test_rows_by_hand(extent: Extent, rows: tuple[int, ...]) -> None:
     assert tuple(extent.rows(tokens, 37) for tokens in (0, 1, 63, 100, 101, 2000)) == rows
 
 
+@pytest.mark.parametrize(
+    ("extent", "own_figures", "saturation", "period", "grows", "formula"),
+    [
+        (Full(), 0, 0, 1, True, "S"),
+        (Window(100), 2, 100, 1, False, "min(S, 100)"),
+        (Window(100, chunked=True), 2, 100, 1, False, "min(S, 100)"),
+        (Fixed(), 1, 0, 1, False, "1"),
+        (Encoder(), 0, 0, 1, False, "E"),
+        (Strided(4), 1, 0, 4, True, "floor(S / 4)"),
+    ],
+    ids=repr,
+)
+def test_an_extent_says_how_it_grows(
+    extent: Extent, own_figures: int, saturation: int, period: int, grows: bool, formula: str
+) -> None:
+    assert (extent.saturation, extent.period, extent.grows, extent.formula) == (saturation, period, grows, formula)
+    # the others follow from its kind and cannot be given
+    assert sum(f.init for f in fields(extent)) == own_figures  # type: ignore[arg-type]
+    assert not Window(100).chunked
+
+
 @given(extent=st.sampled_from(EXTENTS), tokens=st.integers(0, 10**7), encoder=st.integers(0, 10**5))
 def test_the_printed_rows_are_what_the_code_counts(extent: Extent, tokens: int, encoder: int) -> None:
     names = {"S": Fraction(tokens), "E": Fraction(encoder), "min": min, "floor": math.floor, "__builtins__": {}}
@@ -64,6 +86,9 @@ def test_elements_and_bytes_by_hand() -> None:
     assert stream.elements(2000) == 100 * 3 * 96
     assert stream.bytes(2000, BF16) == 100 * 3 * 96 * 2
     assert stream.bytes(63, parse_kv_cache_dtype("q8_0")) == 63 * 3 * 3 * 34
+    of_encoder = Stream(role=Role.KEY, heads=3, width=96, extent=Encoder())
+    assert (of_encoder.elements(2000), of_encoder.bytes(2000, BF16)) == (0, 0)  # no encoder tokens unless given
+    assert of_encoder.elements(2000, 37) * 2 == of_encoder.bytes(2000, BF16, 37) == 37 * 3 * 96 * 2
     assert stream.name == "key"
     assert stream.sharding is Sharding.HEADS
 
