@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -106,11 +107,13 @@ class Row:
         """Whether a number of blocks whose bytes round to the printed budget gives every other printed figure."""
         size = self.capacity(0).unit_bytes
         low, high = (int((Fraction(str(self.kv_gib)) + off) * GIB) // size for off in (-ROUNDING, ROUNDING))
-        around = (self.capacity(number * size) for number in range(low, high + 1))
-        return any(
-            found.tokens == self.tokens and self.concurrency in (None, f"{float(found.concurrency):.2f}")
-            for found in around
+        numbers = range(low, high + 1)
+        first, behind = (
+            find(numbers, self.tokens, key=lambda number: self.capacity(number * size).tokens)
+            for find in (bisect_left, bisect_right)
         )
+        agreeing = (self.capacity(number * size) for number in numbers[first:behind])
+        return any(self.concurrency in (None, f"{float(found.concurrency):.2f}") for found in agreeing)
 
 
 ROWS = tuple(Row(**row) for row in DATA["rows"])
