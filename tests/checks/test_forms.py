@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -151,6 +152,19 @@ def test_sarif_holds_its_schema_and_its_indices(report: CheckReport, hostile: Ch
         ]
         prints = [result["partialFingerprints"]["kvcalc/v1"] for result in run["results"]]
         assert len(prints) == len(set(prints))
+
+
+WHOLE_SCHEMA = os.environ.get("KVCALC_SARIF_SCHEMA")
+
+
+@pytest.mark.skipif(WHOLE_SCHEMA is None, reason="KVCALC_SARIF_SCHEMA names no copy of OASIS's schema")
+def test_sarif_holds_the_whole_schema(report: CheckReport, hostile: CheckReport) -> None:
+    schema = json.loads(Path(WHOLE_SCHEMA or "").read_text("utf-8"))
+    formats = jsonschema.FormatChecker()
+    for one in (report, hostile, CheckReport(findings=(), files=0, skipped=0, suppressed=0)):
+        log = json.loads(renderer("sarif")(one))
+        jsonschema.Draft4Validator(schema, format_checker=formats).validate(log)
+        assert log["$schema"] == schema["id"]
 
 
 def test_sarif_uris_are_escaped(hostile: CheckReport) -> None:

@@ -26,22 +26,35 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    ran = run("git", *identity, *arguments, cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with a sound spec, a bad one, and YAML that is none of ours; our hooks as local ones."""
+    """A repository that names our hooks as the docs say: with a sound spec, a bad one, a draft, and other YAML."""
     pytest.importorskip("pre_commit")
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    run("git", "init", "-q", cwd=folder)
+    ours, folder = tmp_path / "kvcalc", tmp_path / "repository"
+    for path in (ours, folder):
+        path.mkdir()
+        git(path, "init", "-q")
+    # `language: python` would fetch what kvcalc needs; here it is installed already. All else is as users get it.
+    manifest = (ROOT / ".pre-commit-hooks.yaml").read_text().replace("language: python", "language: system")
+    (ours / ".pre-commit-hooks.yaml").write_text(manifest)
+    git(ours, "add", "."), git(ours, "commit", "-q", "-m", "hooks")
+    hooks = [{"id": "kvcalc-check"}, {"id": "kvcalc-fix"}]
+    config = {"repos": [{"repo": str(ours), "rev": git(ours, "rev-parse", "HEAD"), "hooks": hooks}]}
+    (folder / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "kvcalc.toml").write_text('exclude = ["drafts/"]\n')
     (folder / "good.yaml").write_text(plain("good"))
     (folder / "bad.yaml").write_text(BAD.replace("name: tiny", "name: Bad"))
+    (folder / "drafts").mkdir()
+    (folder / "drafts" / "draft.yaml").write_text(BAD)
     (folder / "compose.yaml").write_text("services: {web: {image: nginx}}\n")
-    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    # `language: python` would fetch kvcalc; here it is installed already. All else is as users get it.
-    local = [{**hook, "language": "system"} for hook in hooks]
-    config = {"repos": [{"repo": "local", "hooks": local}]}
-    (folder / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
-    run("git", "add", ".", cwd=folder)
+    git(folder, "add", ".")
     return folder
 
 
@@ -51,20 +64,20 @@ def pre_commit(folder: Path, hook: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_pre_commit_stops_a_bad_spec_and_passes_other_yaml_over(repository: Path) -> None:
+def test_pre_commit_stops_a_bad_spec_and_passes_drafts_and_other_yaml_over(repository: Path) -> None:
     ran = pre_commit(repository, "kvcalc-check")
     assert ran.returncode == 1, ran
     assert "bad.yaml:9:43: KV201 kv_bytes_per_token is 6,144 B" in ran.stdout
-    assert "good.yaml" not in ran.stdout
-    assert "compose.yaml" not in ran.stdout
+    for other in ("good.yaml", "draft.yaml", "compose.yaml"):
+        assert other not in ran.stdout
     (repository / "bad.yaml").write_text(plain("bad"))
-    run("git", "add", ".", cwd=repository)
+    git(repository, "add", ".")
     assert pre_commit(repository, "kvcalc-check").returncode == 0
 
 
 def test_pre_commit_repairs(repository: Path) -> None:
     (repository / "bad.yaml").write_text(plain("bad", context=4096).replace("4096", "4K"))
-    run("git", "add", ".", cwd=repository)
+    git(repository, "add", ".")
     assert pre_commit(repository, "kvcalc-fix").returncode == 1  # files were changed by the hook
     assert (repository / "bad.yaml").read_text() == plain("bad")
 
@@ -134,13 +147,17 @@ def test_inputs_cannot_run_commands(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("bin_folder", ["bin", "Scripts"])  # Scripts: on Windows
 @pytest.mark.parametrize(("version", "installed"), [("", "/action"), ("kvcalc==1.2.3", "kvcalc==1.2.3")])
-def test_the_install_step_installs_what_was_asked(tmp_path: Path, version: str, installed: str) -> None:
+def test_the_install_step_installs_what_was_asked(
+    tmp_path: Path, version: str, installed: str, bin_folder: str
+) -> None:
     """With a stand-in for Python, as nothing may be fetched in a test."""
     python = tmp_path / "python"
     pip = f'#!/bin/bash\necho "$@" >> {shlex.quote(str(tmp_path / "log"))}\n'
     python.write_text(
-        f'#!/bin/bash\nmkdir -p "$3/bin"\nprintf %s {shlex.quote(pip)} > "$3/bin/pip"\nchmod +x "$3/bin/pip"\n'
+        f'#!/bin/bash\nbin="$3/{bin_folder}"\nmkdir -p "$bin"\n'
+        f'printf %s {shlex.quote(pip)} > "$bin/pip"\nchmod +x "$bin/pip"\n'
     )
     python.chmod(0o755)
     step = action_steps()[0]
@@ -151,4 +168,4 @@ def test_the_install_step_installs_what_was_asked(tmp_path: Path, version: str, 
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "log").read_text() == f"install --quiet {installed}\n"
-    assert (tmp_path / "path").read_text() == f"{tmp_path}/kvcalc-venv/bin\n"
+    assert (tmp_path / "path").read_text() == f"{tmp_path}/kvcalc-venv/{bin_folder}\n"
