@@ -351,7 +351,8 @@ def default_fraction(settings: Settings, gpu_memory_bytes: int) -> Fraction:
     """mem_fraction_static unless given.
 
     MiB kept free = 512 + 1.5 x chunked_prefill_size + 1024 x tp x pp / 8 + 2 x largest decode graph (with DP
-    attention 3 or 4.5 x dp more) + 8 x prefill graphs (MLA: 1536 for all), at least 10 GiB above 60 GiB.
+    attention 3 or 4.5 x dp more) + 8 x prefill graphs (MLA: 1536 for all). SGLang's floor of 10 GiB, for GPUs above
+    60 GiB, is never met there: 1.5 x 8192 alone is more.
     """
     mib = gpu_memory_bytes / MIB
     tier = next(tier for tier in TIERS if mib < tier.below)
@@ -362,8 +363,6 @@ def default_fraction(settings: Settings, gpu_memory_bytes: int) -> Fraction:
     if parallel.data > 1:
         kept += largest * parallel.data * (4.5 if largest > 300 else 3)
     kept += 1536 if settings.mla else 8 * sum(size <= tier.chunked_prefill for size in PREFILL_GRAPHS)
-    if mib > 60 * 1024:
-        kept = max(kept, 10 * 1024)
     return Fraction(round(1000 * (mib - kept) / mib), 1000)
 
 
