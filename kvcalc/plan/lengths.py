@@ -255,7 +255,7 @@ def _from_json(path: str, lines: _Lines) -> Iterator[Request]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip())
         except (ValueError, RecursionError) as error:
             raise _fault(path, "no JSON object", line=lines.number, column=getattr(error, "colno", None)) from None
         if not isinstance(row, dict):
