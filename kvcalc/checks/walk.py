@@ -14,7 +14,11 @@ from kvcalc.files import inside_project
 from kvcalc.problems import usage_error
 from kvcalc.spec.catalog import SPEC_SUFFIXES
 
-_NEVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"})
+_NEVER = frozenset(
+    {".git", ".hg", ".svn", ".venv", "venv", "site-packages", "node_modules", "__pycache__", ".tox", ".nox"}
+)
+_VENV = "pyvenv.cfg"
+"""What marks a virtual environment, whatever its name: what is installed there is not the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ def _walk(top: str, settings: Settings) -> Iterator[str]:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             yield folder  # reading it reports why
+            continue
+        if folder != top and any(entry.name == _VENV for entry in entries):
             continue
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)

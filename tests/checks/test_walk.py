@@ -98,6 +98,14 @@ def test_unreadable_files_and_folders_are_reported_beside_the_others(unprivilege
     assert rows == [("a.yaml", "KV201"), ("b.yaml", "KV001"), ("closed", "KV001")]
 
 
+def test_what_is_installed_is_passed_over(tmp_path: Path) -> None:
+    paths(tmp_path, "a.yaml", "env/lib/python3/site-packages/kvcalc/b.yaml", "node_modules/c.yaml")
+    (tmp_path / "env" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    paths(tmp_path, "env/d.yaml")
+    assert files_of(tmp_path) == [str(tmp_path / "a.yaml")]
+    assert files_of(tmp_path / "env") == [str(tmp_path / "env" / "d.yaml")]  # named
+
+
 def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
     paths(tmp_path, "a.yaml")
     os.mkfifo(tmp_path / "pipe.yaml")
