@@ -57,8 +57,8 @@ READ_BACK: Mapping[str, Callable[[str], None]] = {
 """Form of findings -> whether a reader takes it; the others are for eyes."""
 
 
-def checked(data: bytes) -> None:
-    """The file as `check` sees it, its findings in one form, and its repairs."""
+def checked(data: bytes) -> bool:
+    """The file as `check` sees it, its findings in one form, and its repairs; whether it could be understood."""
     number = zlib.crc32(data)
     report = check([written("x.yaml", data)], settings=Settings(), select=("KV",), world=_worlds()[number % 5 == 0])
     for finding in report.findings:
@@ -70,8 +70,9 @@ def checked(data: bytes) -> None:
     try:
         before = load_yaml("x.yaml", data).data
     except KvcalcError:
-        return
+        return False
     _repaired(data, before)
+    return not any(finding.problem.code < "KV1" for finding in report.findings)
 
 
 def _repaired(data: bytes, before: Any) -> None:

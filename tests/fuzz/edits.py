@@ -77,7 +77,7 @@ def dumped(document: Any) -> bytes:
 
 
 def edits(
-    reader: str, run: Callable[[bytes], None], seeds: Callable[[], Sequence[str]], share: int,
+    reader: str, run: Callable[[bytes], bool | None], seeds: Callable[[], Sequence[str]], share: int,
     encode: Callable[[Any], bytes] = dumped,
 ) -> Target:  # fmt: skip
     """A target whose bytes spell edits of the seeds (JSON texts), for the reader of encoded documents."""

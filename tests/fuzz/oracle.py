@@ -25,7 +25,7 @@ _RAW = re.compile(
     "\u200b-\u200d\u2060-\u2065\ufeff\U000e0000-\U000e007f"  # what cannot be seen
     "\ud800-\udfff]"  # what no encoding can write
 )
-_FORMULA = re.compile(r"[=+\-@\t\r](?![\d.])")
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.])")
 """What a spreadsheet would run (OWASP, "CSV Injection"); a negative number is none."""
 
 

@@ -79,14 +79,16 @@ READERS: tuple[Callable[[str], Any], ...] = (
 )  # fmt: skip
 
 
-def words(data: bytes) -> None:
-    """Every small language takes the same text, or says why not."""
-    text = data.decode("utf-8", "surrogateescape")
+def words(data: bytes) -> bool:
+    """Every small language takes the same text, or says why not; whether any took it."""
+    text, taken = data.decode("utf-8", "surrogateescape"), False
     for read in READERS:
         try:
             read(text)
+            taken = True
         except KvcalcError as error:
             said(error)
+    return taken
 
 
 COMMANDS = frozenset(
@@ -99,12 +101,12 @@ NOT_HERE = ("--plot", "--output-file", "--fix", "--hub", "--against", "--config"
 MAX_WORDS, MAX_WORD = 12, 300
 
 
-def command_line(data: bytes) -> None:
+def command_line(data: bytes) -> bool:
     """The whole command: a word on each line, then what it finds at standard input."""
     given, _, stdin = data.partition(b"\0")
     arguments = [os.fsdecode(word)[:MAX_WORD] for word in given.split(b"\n")[:MAX_WORDS]]
     if arguments[0] not in COMMANDS or any(part in word for word in arguments for part in NOT_HERE):
-        return
+        return False
     with chdir(folder()):
         ran = kvcalc(*arguments, stdin=stdin)
     assert ran.code in (0, 1, 2), ran
@@ -114,6 +116,7 @@ def command_line(data: bytes) -> None:
         harmless(text)
     if ran.code == 0 and "-h" not in arguments and "--help" not in arguments:
         _read_back(arguments, ran.out)
+    return ran.code == 0
 
 
 def _read_back(arguments: list[str], out: str) -> None:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 class Target:
     """A reader of strangers' bytes: any bytes end in an answer or in Problems (KvcalcError)."""
 
-    run: Callable[[bytes], None]
+    run: Callable[[bytes], bool | None]
+    """False where it was refused by other means than an error."""
     seeds: Callable[[], Sequence[bytes]]
     share: int
     """Of the executions of a whole run: many where one is cheap."""

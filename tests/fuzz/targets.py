@@ -19,13 +19,14 @@ CORPUS = Path(__file__).parent / "corpus"
 TARGETS: Mapping[str, Target] = {**specs.TARGETS, **foreign.TARGETS, **checking.TARGETS, **spoken.TARGETS}
 
 
-def attempt(name: str, data: bytes) -> None:
-    """One execution: Problems are an answer, and are read out."""
+def attempt(name: str, data: bytes) -> bool:
+    """One execution: whether it was answered; Problems are fine too, and are read out."""
     target = TARGETS[name]
     try:
-        target.run(data if target.spelt is None else target.spelt(data))
+        return target.run(data if target.spelt is None else target.spelt(data)) is not False
     except KvcalcError as error:
         said(error)
+        return False
 
 
 __all__ = ["CORPUS", "TARGETS", "Target", "attempt"]
