@@ -36,14 +36,21 @@ def config_of(file: ModelFile) -> Pinned | None:
     if world.hub and spec.hub_id:
         from kvcalc.importers.hub import fetch_config
 
-        return _read(str(fetch_config(spec.hub_id)), f"{spec.hub_id}'s config.json")
+        commit = _commit(spec)
+        at = f" at {commit[:10]}" if commit else ""
+        return _read(str(fetch_config(spec.hub_id, commit or "main")), f"{spec.hub_id}'s config.json{at}")
     if world.against is None:
         return None
     path = _find(Path(world.against), spec)
     if path is None:
         hint = "as ORG__NAME.json, ORG/NAME/config.json or NAME.json, by the spec's hub_id, aliases or name"
         raise KvcalcError(Problem(code="KV405", message=f"no config.json of this model in {world.against}", help=hint))
-    return _read(str(path), path.name)
+    return _read(str(path), path.name if path == Path(world.against) else path.relative_to(world.against).as_posix())
+
+
+def _commit(spec: ModelSpec) -> str | None:
+    """The commit that pins the config; None where `revision` is a date: what was read then cannot be asked for."""
+    return spec.revision if spec.revision and re.fullmatch("[0-9a-f]{40}", spec.revision) else None
 
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -52,8 +59,10 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 def _find(against: Path, spec: ModelSpec) -> Path | None:
     """The file itself, or the config of this model in a folder of configs."""
-    if not against.is_dir() or (against / "config.json").is_file():
+    if not against.is_dir():
         return against
+    if (against / "config.json").is_file():
+        return against / "config.json"
     for hub_id in filter(_HUB_ID.fullmatch, (spec.hub_id or "", *spec.aliases, spec.name)):
         stem = hub_id.rpartition("/")[2]
         flat = hub_id.replace("/", "__")
@@ -64,8 +73,9 @@ def _find(against: Path, spec: ModelSpec) -> Path | None:
             path = against / relative
             if path.is_file():
                 return path
-        for path in sorted(against.glob(f"models--{hub_id.replace('/', '--')}/snapshots/*/config.json")):
-            return path  # a hub cache
+        cached = sorted(against.glob(f"models--{hub_id.replace('/', '--')}/snapshots/*/config.json"))  # a hub cache
+        for path in (*(path for path in cached if path.parent.name == _commit(spec)), *cached):
+            return path
     return None
 
 

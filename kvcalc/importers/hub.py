@@ -32,8 +32,8 @@ QUIET = {
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
-def fetch_config(hub_id: str) -> Path:
-    """The local copy of `org/name`'s config.json, from the cache or the hub.
+def fetch_config(hub_id: str, commit: str = "main") -> Path:
+    """The local copy of `org/name`'s config.json, from the cache or the hub, as it is now or was at a commit.
 
     Raises:
         KvcalcError: no such id, no access, no network, too large, too slow, or the extra is not installed (KV805).
@@ -41,7 +41,7 @@ def fetch_config(hub_id: str) -> Path:
     if not _HUB_ID.fullmatch(hub_id):
         raise usage_error(f"{hub_id[:100]!r} is no hub id", help="write it like Qwen/Qwen3-8B")
     script = Path(__file__).with_name("hub_fetch.py")
-    command = [sys.executable, "-P", str(script), hub_id, str(MAX_CONFIG), str(MAX_MEMORY)]
+    command = [sys.executable, "-P", str(script), hub_id, commit, str(MAX_CONFIG), str(MAX_MEMORY)]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=DEADLINE_S, encoding="utf-8",

@@ -99,10 +99,10 @@ def test_the_folder_of_reference_configs_agrees_with_our_own_specs() -> None:
 
 
 def test_the_hub_is_asked_once_for_each_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, str]] = []
 
-    def fetch(hub_id: str) -> Path:
-        asked.append(hub_id)
+    def fetch(hub_id: str, commit: str) -> Path:
+        asked.append((hub_id, commit))
         if hub_id.endswith("gone"):
             raise KvcalcError(Problem(code="KV805", message=f"{hub_id}: no such repository"))
         return tmp_path / "config.json"
@@ -113,7 +113,40 @@ def test_the_hub_is_asked_once_for_each_spec(tmp_path: Path, monkeypatch: pytest
         (tmp_path / f"{name}.yaml").write_text(plain(name, more=f"hub_id: {hub_id}\n" if hub_id else ""))
     report = checked(*sorted(tmp_path.glob("*.yaml")), world=World(hub=True))
     assert found(report) == [("a.yaml", "KV401", "6:1"), ("b.yaml", "KV405", "1:1")]
-    assert asked == ["nobody/tiny", "nobody/gone"]
+    assert asked == [("nobody/tiny", "main"), ("nobody/gone", "main")]
+
+
+def test_a_commit_pins_the_config_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(hub_id: str, commit: str) -> Path:
+        asked.append(commit)
+        return tmp_path / "config.json"
+
+    monkeypatch.setattr("kvcalc.importers.hub.fetch_config", fetch)
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": 13}))
+    commit = "0123456789abcdef" * 2 + "01234567"
+    (tmp_path / "a.yaml").write_text(plain("a", more=f'hub_id: nobody/tiny\nrevision: "{commit}"\n'))
+    (tmp_path / "b.yaml").write_text(plain("b", more='hub_id: nobody/small\nrevision: "2026-11"\n'))
+    report = checked(tmp_path / "a.yaml", tmp_path / "b.yaml", world=World(hub=True))
+    assert asked == [commit, "main"]
+    assert [f.problem.message for f in report.findings] == [
+        "12 layers, but nobody/tiny's config.json at 0123456789 has 13",
+        "12 layers, but nobody/small's config.json has 13",
+    ]
+
+
+def test_of_a_hub_cache_the_pinned_commit_is_read(tmp_path: Path) -> None:
+    commits = ["a" * 40, "b" * 40]
+    for commit, layers in zip(commits, (13, 12), strict=True):
+        folder = tmp_path / "hub" / "models--nobody--tiny" / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": layers}))
+    path = tmp_path / "tiny.yaml"
+    for commit, codes in zip(commits, (["KV401"], []), strict=True):
+        path.write_text(plain(more=f'hub_id: nobody/tiny\nrevision: "{commit}"\n'))
+        report = checked(path, world=World(against=str(tmp_path / "hub")))
+        assert [code for _, code, _ in found(report)] == codes
 
 
 @pytest.mark.parametrize("name", ["../outside", "{outside}", "*", "../configs/**"])

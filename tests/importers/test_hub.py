@@ -19,6 +19,16 @@ CONFIG = json.dumps(
     {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
      "num_key_value_heads": 2, "max_position_embeddings": 128, "vocab_size": 10, "intermediate_size": 16}
 ).encode()  # fmt: skip
+PINNED = "c0ffee" * 6 + "abcd"
+PIN = """
+import sys
+from kvcalc.importers.hub import fetch_config
+from kvcalc.problems import KvcalcError
+try:
+    print(fetch_config("org/small", sys.argv[1]).parent.name)
+except KvcalcError as error:
+    print("PROBLEM", error.problems[0].code, error.problems[0].message)
+"""
 ASK = """
 import sys
 from kvcalc.importers.load import load_foreign, spec_of
@@ -45,21 +55,22 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         Hub.asked.append(f"{self.command} {self.path}")
         models = {"/org/small/": CONFIG, "/org/huge/": b"x" * (2**20 + 1), "/org/broken/": b"{"}
-        content = next(
-            (models[name] for name in models if self.path.startswith(f"{name}resolve/main/config.json")), None
-        )
+        name, _, rest = self.path.partition("resolve/")
+        revision, _, file = rest.partition("/")
+        known = revision in ("main", PINNED) and file.startswith("config.json")
+        content = models.get(name) if known else None
         if self.path.startswith("/org/gated/"):
             self.send_response(403)
             self.send_header("X-Error-Code", "GatedRepo")
             content = b""
         elif content is None:
             self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("X-Error-Code", "RevisionNotFound" if name in models else "RepoNotFound")
             content = b""
         else:
             self.send_response(200)
             self.send_header("ETag", '"abc123"')
-            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("X-Repo-Commit", PINNED if revision == PINNED else "0" * 40)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
@@ -79,14 +90,14 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-def ask(model: str, endpoint: str, home: Path, **more: str) -> str:
+def ask(model: str, endpoint: str, home: Path, script: str = ASK, **more: str) -> str:
     """huggingface_hub reads its variables when it is imported: so each question is a process."""
     path = ":".join(sys.path)
     env = {
         "PATH": "/usr/bin:/bin", "PYTHONPATH": path, "HF_ENDPOINT": endpoint, "HF_HOME": str(home),
         "HF_HUB_DISABLE_TELEMETRY": "1", "HOME": str(home), **more,
     }  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", ASK, model], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, model], env=env, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
     return done.stdout.strip()
 
@@ -113,6 +124,12 @@ def test_what_goes_wrong_is_a_problem(hub: str, tmp_path: Path, model: str, mess
     said = ask(model, hub, tmp_path)
     assert said.startswith("PROBLEM")
     assert message in said
+
+
+def test_a_commit_is_asked_for(hub: str, tmp_path: Path) -> None:
+    assert ask(PINNED, hub, tmp_path, PIN) == PINNED
+    assert all(f"/org/small/resolve/{PINNED}/config.json" in line for line in Hub.asked)
+    assert ask("d" * 40, hub, tmp_path, PIN) == f"PROBLEM KV805 org/small: no revision {'d' * 40}"
 
 
 def test_without_a_network_or_a_cache_it_says_so(tmp_path: Path) -> None:
