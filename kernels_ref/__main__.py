@@ -7,14 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from kernels_ref.verify import verify
-from kernels_ref.view import verify_document
+from kernels_ref import obstacle
+from kvcalc.files import write_whole
+from kvcalc.problems import KvcalcError
 from kvcalc.render.machine import render_json
+from kvcalc.render.problems import print_problems, print_progress
 from kvcalc.render.text import render_markdown
 
 
 def main() -> int:
-    """Exit code 0 when everything agrees, 1 when something contradicts kvcalc."""
+    """Exit code 0 when everything agrees, 1 when something contradicts kvcalc; as `kvcalc verify`."""
     parser = argparse.ArgumentParser(prog="python -m kernels_ref", description=__doc__)
     parser.add_argument("models", nargs="*", help="models whose caches are allocated whole; default: all shipped")
     parser.add_argument("--json", type=Path, help="write the report here (default: standard output)")
@@ -23,6 +25,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="leave out timing")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if (problem := obstacle(options.device)) is not None:
+        raise problem
+    from kernels_ref.verify import verify
+    from kernels_ref.view import verify_document
+
     start = time.monotonic()
     report = verify(
         models=options.models or None,
@@ -30,19 +37,25 @@ def main() -> int:
         quick=options.quick,
         seed=options.seed,
         command=" ".join(["python -m kernels_ref", *(Path(part).name for part in sys.argv[1:])]),
-        say=lambda message: print(f"[{time.monotonic() - start:6.1f} s] {message}", file=sys.stderr, flush=True),
+        say=lambda message: print_progress(f"[{time.monotonic() - start:6.1f} s] {message}"),
     )
     text = render_json("verify", report)
     if options.json:
-        options.json.write_text(text, encoding="utf-8")
+        write_whole(str(options.json), text.encode())
     else:
         sys.stdout.write(text)
     if options.markdown:
-        options.markdown.write_text(render_markdown(verify_document(report)), encoding="utf-8")
+        write_whole(str(options.markdown), render_markdown(verify_document(report)).encode())
     for line in report.disagreements:
-        print(f"disagrees: {line}", file=sys.stderr)
+        print_progress(f"disagrees: {line}")
     return 1 if report.disagreements else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KvcalcError as error:
+        print_problems(error.problems)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -110,7 +110,8 @@ def _repair(paths: list[str], diff: bool, **choice: Any) -> int:
     """Files that repairs change: written, or (with `diff`) shown. What cannot be written is said; the others go on."""
     from kvcalc.checks.fixing import changes, write
     from kvcalc.problems import KvcalcError, usage_error
-    from kvcalc.render.problems import print_problems
+    from kvcalc.render.document import safe
+    from kvcalc.render.problems import print_problems, print_progress
 
     if "-" in paths:
         raise usage_error("standard input cannot be repaired", help="name the file")
@@ -118,14 +119,15 @@ def _repair(paths: list[str], diff: bool, **choice: Any) -> int:
     for change in changes(paths, **choice):
         made += 1
         if diff:
-            sys.stdout.write(change.diff)
+            # A patch for a file or a pipe must stay as it is.
+            sys.stdout.write(safe(change.diff) if sys.stdout.isatty() else change.diff)
             continue
         try:
             write(change)
         except KvcalcError as error:
             print_problems(error.problems)
         else:
-            print(f"{change.path}: {change.fixes} repaired", file=sys.stderr)
+            print_progress(f"{change.path}: {change.fixes} repaired")
     return made
 
 

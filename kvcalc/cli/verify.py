@@ -37,6 +37,7 @@ def verify(
     from kernels_ref.view import verify_document
     from kvcalc.files import write_whole
     from kvcalc.render.machine import render_json
+    from kvcalc.render.problems import print_progress
 
     report = run(
         models=models or None,
@@ -44,10 +45,10 @@ def verify(
         quick=quick,
         seed=seed,
         command=" ".join(["kvcalc", *sys.argv[1:]]),
-        say=lambda message: print(f"  {message}", file=sys.stderr, flush=True),
+        say=lambda message: print_progress(f"  {message}"),
     )
+    emit("verify", report, verify_document, output)  # first: an answer that took minutes survives a full disk
     if json_file is not None:
         write_whole(str(json_file), render_json("verify", report).encode())
-    emit("verify", report, verify_document, output)
     if report.disagreements:
         raise typer.Exit(1)

@@ -42,12 +42,16 @@ class Document(NamedTuple):
 
 
 def safe(text: str) -> str:
-    """Text that cannot drive a terminal: control, format (bidi) and private characters are dropped."""
-    if text.isascii() and text.isprintable():
-        return text
-    import unicodedata
+    """Text that drives neither a terminal nor a CI system's log.
 
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
+    Control, format (bidi) and private characters are dropped, and `##[` and `##vso[`, which GitHub's and Azure's
+    runners obey wherever they stand in a line (actions/runner, ActionCommand.cs), are broken up.
+    """
+    if not (text.isascii() and text.isprintable()):
+        import unicodedata
+
+        text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
+    return text.replace("##[", "# #[").replace("##vso[", "# #vso[") if "##" in text else text
 
 
 def one_line(text: str) -> str:

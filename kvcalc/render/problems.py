@@ -33,3 +33,8 @@ def print_problems(problems: Iterable[Problem]) -> None:
 def print_warning(message: str) -> None:
     """To standard error."""
     print(f"warning: {one_line(message)}", file=sys.stderr)
+
+
+def print_progress(message: str) -> None:
+    """To standard error: what has been done so far."""
+    print(one_line(message), file=sys.stderr, flush=True)

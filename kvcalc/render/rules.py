@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 
 from kvcalc.checks.table import RULES, RuleExplanation, explain_rule
+from kvcalc.files import write_whole
 from kvcalc.render.document import Column, Document, Table
 
 
@@ -56,7 +56,7 @@ def rules_page() -> str:
 
 def main() -> None:
     """`python -m kvcalc.render.rules` writes docs/rules.md (into the folder where it is run)."""
-    Path("docs/rules.md").write_text(rules_page(), encoding="utf-8")
+    write_whole("docs/rules.md", rules_page().encode())
 
 
 def _sentence(text: str) -> str:

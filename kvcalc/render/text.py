@@ -166,7 +166,10 @@ def render_markdown(document: Document) -> str:
 
 
 def _escaped(text: str) -> str:
-    return safe(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")
+    """Text that breaks out of no cell and makes neither a tag nor a link nor a picture."""
+    for mark in ("\\", "|", "](", "][", "]:"):
+        text = text.replace(mark, f"{mark[:-1]}\\{mark[-1]}")
+    return safe(text).replace("<", "&lt;").replace("\n", "<br>")
 
 
 def print_document(document: Document) -> None:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from kvcalc.files import write_whole
 from kvcalc.layout import CacheLayout
 from kvcalc.spec.catalog import shipped, shipped_model
 from kvcalc.spec.compiled import EXTENTS, checksum, data_file, layout_file
@@ -26,7 +27,7 @@ def compile_shipped() -> None:
 
 def _write(path: Path, body: list[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(body, separators=(",", ":")) + "\n", "utf-8")
+    write_whole(str(path), (json.dumps(body, separators=(",", ":")) + "\n").encode())
 
 
 def freeze(layout: CacheLayout, content: bytes) -> list[Any]:
