@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from factories import full, gated_delta_net, mla, model, sliding
 
 from kvcalc.engines import find_engine
 from kvcalc.plan.demand import Demand
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.lengths import Lengths
+from kvcalc.plan.planfile import PlanFile, read_plan
 from kvcalc.plan.planning import Request
+from kvcalc.plan.resolving import Resolved, resolve
 from kvcalc.plan.search import Search
+from kvcalc.problems import KvcalcError, Problem
 from kvcalc.spec.catalog import find_model
 from kvcalc.spec.ffn import Dense, Moe
 from kvcalc.spec.figures import ByteSize
@@ -22,6 +26,7 @@ from kvcalc.spec.model import LayerEntry, ModelSpec
 from kvcalc.weights.ledger import weight_scheme
 
 MIB = 2**20
+PLAN = "model: qwen3-8b\ngpu: h200\n"
 
 
 def gpu(memory: int | None = None, name: str = "h100") -> HardwareSpec:
@@ -97,3 +102,18 @@ def job(spec: ModelSpec | str, **asked: Any) -> Job:
 def search(spec: ModelSpec | str, hardware: HardwareSpec | None = None, **asked: Any) -> Search:
     wanted = request(spec, **asked)
     return wanted.search(wanted.job(), hardware or gpu())
+
+
+def read(text: str, name: str = "plan.yaml") -> PlanFile:
+    return read_plan(name, text.encode())
+
+
+def resolved(text: str, name: str = "plan.yaml") -> Resolved:
+    file = read(text, name)
+    return resolve(file.spec, file)
+
+
+def problems(text: str, name: str = "plan.yaml") -> tuple[Problem, ...]:
+    with pytest.raises(KvcalcError) as caught:
+        resolved(text, name)
+    return caught.value.problems

@@ -166,8 +166,8 @@ def _shown(value: Any) -> str:
 
 
 def _near_key(cls: type, word: str) -> str | None:
-    """Did-you-mean over every key of the schema below `cls`."""
-    return did_you_mean(word, sorted(known_keys(cls)))
+    """Did-you-mean over every other key of the schema below `cls`: the word itself may be one, elsewhere."""
+    return did_you_mean(word, sorted(known_keys(cls) - {word}))
 
 
 @cache
