@@ -296,17 +296,15 @@ def log_lines(
     """What the pools say of themselves; the "GB" are GiB."""
     layers = _layers(spec, settings)
     page = page_size(layers, settings)
-    sides = side_bytes(spec, stored, settings, tokens + page)
     cells = pools(spec, stored, settings)
     if window_tokens:
         size = pool_bytes(cells, page, tokens=tokens, window_tokens=window_tokens)
         yield f"SWAKVPool mem usage: {size / GIB:.2f} GB, swa size: {window_tokens}, full size: {tokens}"
-    elif sides[1]:
-        k, v = (side / GIB for side in sides)
-        yield f"KV Cache is allocated. #tokens: {tokens}, K size: {k:.2f} GB, V size: {v:.2f} GB"
     elif tokens:
-        size = pool_bytes(cells, page, tokens=tokens)
-        yield f"KV Cache is allocated. #tokens: {tokens}, KV size: {size / GIB:.2f} GB"
+        key, value = (side / GIB for side in side_bytes(spec, stored, settings, tokens + page))
+        both = pool_bytes(cells, page, tokens=tokens) / GIB
+        size = f"K size: {key:.2f} GB, V size: {value:.2f} GB" if value else f"KV size: {both:.2f} GB"
+        yield f"KV Cache is allocated. #tokens: {tokens}, {size}"
     if states:
         yield f"Mamba Cache is allocated. max_mamba_cache_size: {states}"
 
