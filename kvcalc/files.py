@@ -45,7 +45,7 @@ def write_whole(path: str, content: bytes) -> None:
         KvcalcError: not writable, the disk is full, or nobody reads from the pipe (KV001).
     """
     try:
-        kept = os.stat(path) if os.path.lexists(path) else None
+        kept = _stat(path)
         if kept is None or stat.S_ISREG(kept.st_mode):
             _replace(realpath(path), content, kept)
         else:
@@ -63,6 +63,16 @@ _HINTS = {
     errno.EISDIR: "name a file in it",
     errno.ENXIO: "nobody reads from the pipe",
 }
+
+
+def _stat(path: str) -> os.stat_result | None:
+    """What stands there, links followed; None where nothing does yet."""
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        if not path:
+            raise
+        return None
 
 
 def _replace(target: str, content: bytes, kept: os.stat_result | None) -> None:
