@@ -88,10 +88,6 @@ class Pools:
     index: int
     """Of `full`: indexer keys, which live in pages of their own."""
 
-    @property
-    def has_windows(self) -> bool:
-        return self.window > 0
-
 
 def _is_window(stream: Stream, settings: Settings) -> bool:
     return settings.hybrid_swa and isinstance(stream.extent, Window)
