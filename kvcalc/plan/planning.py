@@ -35,7 +35,8 @@ OBJECTIVES: Mapping[str, Callable[[Choice], Any]] = {
     "throughput": lambda c: (-c.tokens_per_s_per_gpu, c.gpus, c.speed.tpot_s, c.layout.simplicity),
     "cost": lambda c: (c.cost_per_hour or 0.0, c.speed.tpot_s, c.layout.simplicity),
 }
-SHOWN = 8
+SHOWN = 32
+"""Choices that a report holds of each kind of GPU."""
 EXPLORED = 4
 """Beyond the fewest, up to this many times as many GPUs are looked at (at least a node)."""
 PROVEN = 8

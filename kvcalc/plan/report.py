@@ -121,7 +121,7 @@ class GpuPlan:
     binds: str
     """What one GPU fewer breaks: a term of the memory, layout, tpot, ttft or rate; empty where one GPU does."""
     choices: tuple[Choice, ...]
-    """Best first."""
+    """Best first; the best 32."""
     searched: int
     """Layouts that were looked at."""
     explored_gpus: int | None

@@ -11,6 +11,7 @@ from kvcalc.render.plan_tables import (
     LAYOUT,
     LAYOUT_FIELDS,
     Fields,
+    cut,
     lean,
     ledger_table,
     log_text,
@@ -31,11 +32,8 @@ def fit_document(report: FitReport, *, details: bool = False) -> Document:
     notes = [f"note: {text}" for text in report.assumptions]
     if report.lines:
         first, layouts = report.lines[0], _layouts(report)
-        shown = layouts.rows if details else layouts.rows[:LAYOUTS]
         if len(report.lines) > 1:
-            tables.append(layouts._replace(rows=shown))
-        if len(shown) < len(layouts.rows):
-            notes.append(f"note: {many(len(layouts.rows) - len(shown), 'more layout')} with --details")
+            tables.append(layouts if details else cut(layouts, LAYOUTS))
         tables.append(ledger_table(first.ledger, f"{report.gpu}, {first.label}, {_each(first)}", details=details))
     nodes = nodes_text(report.gpus, report.node_size)
     return Document(

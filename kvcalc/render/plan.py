@@ -15,6 +15,7 @@ from kvcalc.render.plan_tables import (
     LAYOUT_FIELDS,
     Fields,
     both,
+    cut,
     lean,
     ledger_table,
     log_text,
@@ -37,8 +38,8 @@ BEST: Mapping[str, str] = {
 """What the first choice is, by the objective."""
 CENTRAL = ("GPUs", "sequences", "tokens/s per GPU", "per hour", "per million tokens")
 """Columns of layouts that are left out where all layouts say the same: the answer says it."""
-PROOFS = 4
-"""Smaller numbers of GPUs that are shown unless details are asked for."""
+LAYOUTS, PROOFS = 8, 4
+"""Layouts, and smaller numbers of GPUs, that are shown unless details are asked for."""
 
 
 def plan_document(report: PlanReport, *, details: bool = False, fronts: bool = False) -> Document:
@@ -225,7 +226,8 @@ def _choice_tables(report: PlanReport, plan: GpuPlan, details: bool) -> Iterator
     where = f"{first.gpus:,} x {plan.gpu}" if same else plan.gpu
     order = "best first" if report.objective in ("tpot", "throughput") else "fastest first"
     if len(plan.choices) > 1:
-        yield _layouts(report, plan.choices, f"layouts of {where}, {order}")
+        layouts = _layouts(report, plan.choices, f"layouts of {where}, {order}")
+        yield layouts if details else cut(layouts, LAYOUTS)
     if details:
         title = f"memory of the fullest GPU [GiB of {first.ledger.gpu_memory_bytes / 2**30:,.4g}]"
         yield merged(lean(table_of(_MEMORY, plan.choices, title), CENTRAL))

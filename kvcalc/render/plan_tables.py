@@ -63,6 +63,14 @@ def lean(table: Table, constant: Iterable[str] = ()) -> Table:
     return table._replace(columns=columns, rows=tuple(tuple(row[i] for i in kept) for row in table.rows))
 
 
+def cut(table: Table, most: int) -> Table:
+    """The first rows; the title says how many are left out."""
+    rest = len(table.rows) - most
+    if rest <= 0:
+        return table
+    return table._replace(rows=table.rows[:most], title=f"{table.title} ({rest:,} more with --details)")
+
+
 def merged(table: Table) -> Table:
     """Rows that differ in their layout alone become the first of them, which names the others."""
     place = table.columns.index(LAYOUT)

@@ -141,7 +141,8 @@ FREE = {
     "decode_context_parallel_size", "gpu_memory_utilization", "gpus", "node_size", "node_link", "rate", "isl", "osl",
     "lengths", "tpot", "ttft", "pipeline_parallel_size", "tensor_across_nodes", "overheads", "file", "paths", "fix",
     "diff", "against", "output_format", "output_file", "skip_unknown", "stdin_filename", "config", "isolated",
-    "exit_zero", "force_exclude", "plan", "rev", "exit_code", "quick", "seed", "json_file", "log", "details", "frontier",
+    "exit_zero", "force_exclude", "plan", "rev", "exit_code", "quick", "seed", "json_file", "log",
+    "details", "frontier",
 }  # fmt: skip
 """Numbers, files, switches and words of an enum, which typer offers itself."""
 

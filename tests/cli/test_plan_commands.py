@@ -514,9 +514,10 @@ def test_fit_answers_first() -> None:
 def test_layouts_of_a_fit_that_differ_in_nothing_are_one_row() -> None:
     out = answered("fit", "deepseek-v3", "--gpu", "h200", "--gpus", "8", "-s", "128K")
     assert "TP8 + DCP8 (also + EP8) " in out
-    assert "more layouts with --details" in out
+    assert "layouts, most sequences first (" in out
+    assert " more with --details)" in out
     every = answered("fit", "deepseek-v3", "--gpu", "h200", "--gpus", "8", "-s", "128K", "--details")
-    assert "more layouts" not in every
+    assert "with --details" not in every
     assert len(every.splitlines()) > len(out.splitlines())
 
 

@@ -11,7 +11,7 @@ from kvcalc.plan.report import PlanReport, Shortage
 from kvcalc.plan.resolving import resolve
 from kvcalc.render.document import Column, Table
 from kvcalc.render.plan import plan_document
-from kvcalc.render.plan_tables import LAYOUT, lean, ledger_table, log_text, many, merged, nodes_text, why
+from kvcalc.render.plan_tables import LAYOUT, cut, lean, ledger_table, log_text, many, merged, nodes_text, why
 from kvcalc.render.text import render_text
 
 
@@ -49,6 +49,12 @@ def test_equal_rows_are_one_that_names_the_others(labels: list[str], shown: str)
     columns = (LAYOUT, Column("TPOT"))
     table = Table(columns, (*((label, "1 s") for label in labels), ("TP16", "2 s")))
     assert merged(table).rows == ((shown, "1 s"), ("TP16", "2 s"))
+
+
+def test_a_cut_table_says_what_is_left_out() -> None:
+    table = Table((LAYOUT,), (("a",), ("b",), ("c",)), "layouts")
+    assert cut(table, 3) == table
+    assert cut(table, 1) == Table((LAYOUT,), (("a",),), "layouts (2 more with --details)")
 
 
 def shortage(**changes: object) -> Shortage:
