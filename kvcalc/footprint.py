@@ -114,19 +114,26 @@ def sequence_bytes(
     return total
 
 
-def growth(groups: Iterable[CacheGroup], formats: FormatChoice, encoder_tokens: int = 0) -> Growth:
+def growth(
+    groups: Iterable[CacheGroup],
+    formats: FormatChoice,
+    encoder_tokens: int = 0,
+    keep: Callable[[Stream], bool] = lambda stream: True,
+) -> Growth:
     """fixed + slope x tokens, taken from the exact sum at two lengths beyond every saturation."""
     groups = tuple(groups)
     step, start = 1, 0
     for group in groups:
-        for stream in group.logical_streams:
+        for stream in filter(keep, group.logical_streams):
             stored = stream.format(formats)
             start = max(start, stream.extent.saturation)
             if stream.extent.grows:
                 step = lcm(step, stream.extent.period * stored.period(stream.heads, stream.width))
                 start = max(start, stored.saturation * stream.extent.period)
     first = -(-start // step) * step
-    at_first, at_next = (sequence_bytes(groups, tokens, formats, encoder_tokens) for tokens in (first, first + step))
+    at_first, at_next = (
+        sequence_bytes(groups, tokens, formats, encoder_tokens, keep) for tokens in (first, first + step)
+    )
     slope = at_next - at_first
     return Growth(fixed_bytes=at_first - slope * (first // step), step_bytes=slope, step_tokens=step, from_tokens=start)
 

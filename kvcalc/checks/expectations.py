@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
+from operator import is_
 
-from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
+from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.checks.rule import Hit, Rule, in_a_file
 from kvcalc.checks.subject import ModelFile
-from kvcalc.footprint import Workload, sequence_bytes, workload_for
+from kvcalc.footprint import Workload, growth, sequence_bytes, workload_for
 from kvcalc.formats import STATE_ROLES, TOKEN_ROLES, Role
 from kvcalc.problems import KvcalcError, Severity
 from kvcalc.spec.model import Expectation
@@ -51,22 +53,16 @@ def _streams(file: ModelFile, roles: frozenset[Role]) -> Iterator[tuple[int, Str
                 yield group.count, stream
 
 
-def _slope(stream: Stream, formats: FormatChoice) -> Fraction:
-    """Bytes that one more token adds to a layer's stream, over whole periods beyond saturation: exact there."""
-    stored = stream.format(formats)
-    period = stream.extent.period * stored.period(stream.heads, stream.width)
-    start = -(-stored.saturation * stream.extent.period // period) * period
-    return Fraction(stream.bytes(start + period, formats) - stream.bytes(start, formats), period)
-
-
 def _per_token(roles: frozenset[Role]) -> Quantity:
     """Sum over layers and growing streams of the bytes of a row."""
 
     def terms(file: ModelFile, expected: Expectation) -> Iterator[tuple[int, Fraction, Stream]]:
         formats = parse_kv_cache_dtype(expected.kv_cache_dtype)
-        for layers, stream in _streams(file, roles):
-            if stream.extent.grows:
-                yield layers, _slope(stream, formats), stream
+        for group in file.layout.groups:
+            for stream in group.logical_streams:
+                if stream.role in roles and stream.extent.grows:
+                    grown = growth((group,), formats, keep=partial(is_, stream))
+                    yield group.count, Fraction(grown.step_bytes, grown.step_tokens * group.count), stream
 
     def explain(file: ModelFile, expected: Expectation) -> str:
         shown = [

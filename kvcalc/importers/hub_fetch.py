@@ -1,4 +1,4 @@
-"""The process in which huggingface_hub works (see hub.py): ORG/NAME, revision, most bytes of a file, most bytes of memory.
+"""The process in which huggingface_hub works (see hub.py): ORG/NAME, revision, most bytes of a file and of memory.
 
 Its last line is JSON: `{"path": ...}`, or `{"message": ..., "help": ...}`. Nothing of kvcalc is imported.
 """

@@ -8,7 +8,7 @@ from kvcalc.checks.engine import CheckReport
 from kvcalc.checks.table import RULES
 from kvcalc.problems import Problem, Severity
 from kvcalc.render.document import safe
-from kvcalc.render.findings.places import posix_path
+from kvcalc.render.findings.places import posix_path, with_help
 
 COMMANDS: Mapping[Severity, str] = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
 
@@ -26,8 +26,7 @@ def _command(found: Problem) -> str:
         "title": f"{found.code} {RULES[found.code].name}",
     }
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-    message = found.message if found.help is None else f"{found.message}\n{found.help}"
-    return f"::{COMMANDS[found.severity]} {listed}::{_data(message)}"
+    return f"::{COMMANDS[found.severity]} {listed}::{_data(with_help(found))}"
 
 
 def _data(text: str) -> str:

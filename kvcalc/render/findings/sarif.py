@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from kvcalc import __version__
 from kvcalc.checks.engine import CheckReport
-from kvcalc.checks.rule import Finding, Rule
+from kvcalc.checks.rule import Rule
 from kvcalc.checks.table import RULES
 from kvcalc.problems import Problem, Severity
-from kvcalc.render.findings.places import posix_path
+from kvcalc.render.findings.places import fingerprints, posix_path, with_help
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 LEVELS: Mapping[Severity, str] = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
@@ -22,8 +20,8 @@ LEVELS: Mapping[Severity, str] = {Severity.ERROR: "error", Severity.WARNING: "wa
 
 def render(report: CheckReport) -> str:
     """One run; rules are those that found something."""
-    codes = sorted({finding.problem.code for finding in report.findings})
-    seen: Counter[str] = Counter()
+    problems = [finding.problem for finding in report.findings]
+    codes = sorted({problem.code for problem in problems})
     run = {
         "tool": {
             "driver": {
@@ -33,7 +31,10 @@ def render(report: CheckReport) -> str:
             }
         },
         "columnKind": "unicodeCodePoints",
-        "results": [_result(finding, codes, seen) for finding in report.findings],
+        "results": [
+            _result(problem, codes.index(problem.code), fingerprint)
+            for problem, fingerprint in zip(problems, fingerprints(problems), strict=True)
+        ],
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=True) + "\n"
 
@@ -49,19 +50,14 @@ def _rule(rule: Rule[Any]) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, codes: list[str], seen: Counter[str]) -> dict[str, Any]:
-    found = finding.problem
-    text = found.message if found.help is None else f"{found.message}\n{found.help}"
-    base = f"{posix_path(found.path)}\n{found.code}\n{found.message}"
-    seen[base] += 1
-    print_of = hashlib.sha256(f"{base}\n{seen[base]}".encode("utf-8", "surrogatepass")).hexdigest()
+def _result(found: Problem, rule: int, fingerprint: str) -> dict[str, Any]:
     return {
         "ruleId": found.code,
-        "ruleIndex": codes.index(found.code),
+        "ruleIndex": rule,
         "level": LEVELS[found.severity],
-        "message": {"text": text},
+        "message": {"text": with_help(found)},
         "locations": [_location(found)],
-        "partialFingerprints": {"kvcalc/v1": print_of},
+        "partialFingerprints": {"kvcalc/v1": fingerprint},
     }
 
 
