@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from typing import TextIO
 
 from kvcalc.problems import KvcalcError, Problem
@@ -68,12 +70,8 @@ class Lengths:
 
     def percentile(self, percent: Fraction) -> int:
         """The shortest length that `percent` of the sequences do not exceed (nearest rank)."""
-        wanted, seen = percent * self.count / 100, 0
-        for length, count in self.mix:
-            seen += count
-            if seen >= wanted:
-                return length
-        return self.longest
+        upto = list(accumulate(count for _, count in self.mix))
+        return self.mix[bisect_left(upto, percent * self.count / 100)][0]
 
     def rounded_up(self, most: int = BUCKETS) -> Lengths:
         """At most `most` lengths: what is summed over them is never less than before."""

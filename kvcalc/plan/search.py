@@ -131,10 +131,11 @@ class Search:
         return found, shortage if nearest is None else _short(gpus, len(loads), *nearest)
 
     def _no_layout(self, gpus: int) -> str:
+        none = "no layout of one GPU" if gpus == 1 else f"no layout of {gpus:,} GPUs"
         if self.pins != FREE:
-            return f"no layout of {gpus} GPUs is one that was asked for and that engines take"
+            return f"{none} is one that was asked for and that engines take"
         reason = self.rules.refusal(Layout(tensor=gpus)) if gpus <= self.node else None
-        return reason or f"no layout of {gpus} GPUs is one that engines take"
+        return reason or f"{none} is one that engines take"
 
     def choices(self, gpus: int) -> tuple[list[Choice], Shortage, Choice | None]:
         """(layouts that hold the workload and reach the target, why there are none, the nearest that misses it).

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from kvcalc.plan.demand import Target
 from kvcalc.plan.planfile import Expected, PlanSpec
 from kvcalc.plan.report import GpuPlan, PlanReport
-from kvcalc.plan.search import MAX_GPUS
 from kvcalc.spec.document import Loc
 from kvcalc.units import format_seconds
 
@@ -44,18 +43,17 @@ def _unmet(spec: PlanSpec, report: PlanReport) -> Verdict:
     slow = next((plan for plan in report.plans if missed_bound(plan, report)), None)
     plan = slow or report.plans[0]
     others = "".join(f", nor on {other.gpu}" for other in report.plans if other is not plan)
-    where = f"up to {MAX_GPUS if spec.gpus is None else spec.gpus} x {plan.gpu}{others}"
+    where = f"up to {report.max_gpus:,} x {plan.gpu}{others}"
     bound = missed_bound(plan, report)
     if bound:
         loc, detail = bound
         message = f"{report.model} is not fast enough on {where}: {detail}"
         return Verdict(code="KV507", loc=loc, message=message, help=_alternatives(plan))
-    last = plan.proof[0] if plan.proof else None
-    detail = last.detail if last else "no layout is one that engines take"
-    short = f" ({last.short_bytes:,} B short per GPU)" if last and last.short_bytes else ""
+    most = plan.proof[0]
+    short = f" ({most.short_bytes:,} B short per GPU)" if most.short_bytes else ""
     return Verdict(
         code="KV506", loc=("gpus",) if spec.gpus is not None else ("gpu",), help=_alternatives(plan),
-        message=f"{report.model} does not fit on {where}: {detail}{short}",
+        message=f"{report.model} does not fit on {where}: {most.detail}{short}",
     )  # fmt: skip
 
 

@@ -92,6 +92,14 @@ def test_a_calibration_is_of_one_kind_of_gpu():
     assert found.help == "give one gpu, or leave it out"
 
 
+def test_totals_say_nothing_of_prompts(tmp_path):
+    (tmp_path / "t.csv").write_text("seq_len\n100\n")
+    (found,) = problems(PLAN + "lengths: t.csv\nslo: {ttft: 1s}\n", str(tmp_path / "plan.yaml"))
+    assert (found.code, found.line, found.column) == ("KV901", 3, 10)
+    assert (found.message, found.help) == ("a time to the first token needs the length of the prompt", "give isl")
+    assert resolved(PLAN + "lengths: t.csv\nslo: {tpot: 1s}\n", str(tmp_path / "plan.yaml")).request.target.asked
+
+
 def test_models_and_gpus_that_are_not_there():
     (model,) = problems("model: qwen-73b\ngpu: h200\n")
     assert (model.line, model.column) == (1, 8)

@@ -158,7 +158,8 @@ def test_an_imported_model_says_what_was_taken_on_trust(tmp_path):
     )  # fmt: skip
     found = resolved("model: config.json\ngpu: h200\n", str(tmp_path / "plan.yaml"))
     assert found.request.demand.lengths.longest == 512
-    assert isinstance(found.remarks, tuple)
+    (remark,) = found.remarks
+    assert remark == f"not in {tmp_path}/config.json: head_dim = 32: hidden_size / num_attention_heads"
 
 
 # --- the answer of a plan

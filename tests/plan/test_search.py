@@ -161,7 +161,7 @@ def test_a_number_that_no_layout_has_says_so():
     _, beyond = one.fitting(16)
     assert beyond.detail == "no layout of 16 GPUs is one that engines take"
     pinned = search(spec, gpu(50 * MIB), pins=Pins(tensor=2))
-    assert pinned.fitting(1)[1].detail == "no layout of 1 GPUs is one that was asked for and that engines take"
+    assert pinned.fitting(1)[1].detail == "no layout of one GPU is one that was asked for and that engines take"
 
 
 def test_what_the_engine_refuses_is_a_reason_too():
