@@ -16,6 +16,8 @@ from kvcalc.formats import ceil_div
 from kvcalc.problems import usage_error
 
 Bucket = list[Page]
+LOCAL = (Keep.WINDOW, Keep.CHUNK)
+"""What sees the newest tokens alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +86,12 @@ def _block_outermost(pages: Sequence[Page], settings: Settings) -> bool:
 
 
 def _uniform(pages: Iterable[Page]) -> bool:
-    """Whether all need the same number of token slots, whatever their page sizes (is_uniform_type)."""
+    """Whether all need the same number of token slots, whatever their page sizes (is_uniform_type).
+
+    What is charged in full is so whatever its window was.
+    """
     kinds = {
-        (p.keep, p.block_size, p.span, p.latent if p.keep is Keep.WINDOW else None,
+        (p.keep, p.block_size, p.span if p.keep is not Keep.FULL else None, p.latent if p.keep is Keep.WINDOW else None,
          p.page_bytes if p.keep is Keep.STATE else None)
         for p in pages
     }  # fmt: skip
@@ -102,8 +107,9 @@ def _groups(pages: tuple[Page, ...], block_outermost: bool) -> tuple[list[Group]
         return _packed(pages), 0
     unified = _unify(pages)
     if unified is None:
+        local = [p for p in pages if p.keep in LOCAL]
         fallback = promoted(pages)
-        if any(p.latent for p in pages) and _uniform(fallback):
+        if local and all(p.keep is Keep.WINDOW and not p.latent for p in local) and _uniform(fallback):
             return [Group(pages=fallback)], 0
         raise usage_error(
             "vLLM cannot bring this model's pages to one size", help="another --block-size may make them divide"
@@ -116,9 +122,8 @@ def promoted(pages: Sequence[Page]) -> tuple[Page, ...]:
     if _uniform(pages) or not any(p.keep is Keep.FULL for p in pages):
         return tuple(pages)
     sizes = {p.block_size for p in pages if p.keep is Keep.FULL}
-    local = (Keep.WINDOW, Keep.CHUNK)
     block = sizes.pop() if len(sizes) == 1 else None
-    return tuple(replace(resized(p, block or p.block_size), keep=Keep.FULL) if p.keep in local else p for p in pages)
+    return tuple(replace(resized(p, block or p.block_size), keep=Keep.FULL) if p.keep in LOCAL else p for p in pages)
 
 
 def _unify(pages: Sequence[Page]) -> tuple[Page, ...] | None:
@@ -192,11 +197,16 @@ def _packed(pages: Sequence[Page]) -> list[Group]:
     groups: list[Group] = []
     for index, bucket in enumerate(buckets):
         number = split(index)
-        if anchor and recycled(index):
-            number = max(number, ceil_div(len(bucket), max(anchor // bucket[0].page_bytes, 1)))
+        if recycled(index):
+            number = max(number, ceil_div(len(bucket), max(1, anchor // max(1, bucket[0].page_bytes))))
         if number == 1:
             groups.append(Group(pages=tuple(bucket)))
             continue
+        if not balanced[index]:
+            raise usage_error(
+                "vLLM cannot deal out windows (or states) of several page sizes over the blocks of this layout",
+                help="leave kv_cache_layout to vLLM",
+            )
         rows = list(zip(*sized[index].values(), strict=True))
         groups += [Group(pages=tuple(p for row in rows[i::number] for p in row)) for i in range(number)]
     return groups
