@@ -10,7 +10,20 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from engine_factories import cross, full, gdn, mamba2, mla, model, parallel, short_conv, sliding, sparse, work
+from engine_factories import (
+    compressed,
+    cross,
+    full,
+    gdn,
+    mamba2,
+    mla,
+    model,
+    parallel,
+    short_conv,
+    sliding,
+    sparse,
+    work,
+)
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.engines import find_engine
@@ -84,6 +97,8 @@ def test_ideal_shares_neither_windows_nor_latents() -> None:
 def test_ideal_keeps_encoders_and_states_whole() -> None:
     answer = allocated("ideal", DECODER, 10, encoder=1500)
     assert answer.allocated_bytes == 2 * (10 * ROW + 1500 * 2048)
+    # nor are a compressor's waiting inputs cache: a window of 128 rows and 250 strides of 512 elements
+    assert allocated("ideal", model({"c": compressed(4)}, "c"), 1000).allocated_bytes == (128 + 250) * 1024
     answer = allocated("ideal", HYBRID, 10, tp=8, dcp=8)
     assert answer.per_rank_bytes == 2 * (CONV + STATE * 4) // 8 + 2 * ROW  # ceil(10 tokens / 8) = 2
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from engine_factories import chunked, compressed, cross, full, gdn, mla, model, parallel, sliding, sparse, work
+from geometries import llama
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.engines import NAMES, all_engines, find_engine
@@ -364,3 +365,24 @@ def test_memory_is_asked_of_engines_that_budget_it() -> None:
                                   overheads={"activation": 0, "cuda_graphs": 0, "non_torch": 5}))  # fmt: skip
     assert shared.budget.available_bytes == 2**32 - 5
     assert shared.capacity.units == (2**32 - 5) // (4 * 65_536)
+
+
+def test_weights_are_counted_from_the_spec_unless_given() -> None:
+    """2 layers of hidden 8: 4 heads of 3 over 2 KV heads, ffn 5; a vocabulary of 11 padded to 64 rows; bf16."""
+    layer = 12 * 8 + 6 * 8 + 6 * 8 + 8 * 12 + 3 * 8 * 5 + 2 * 8
+    spec = llama(2, 8, 5, 11, 4, 2, dim=3)
+    engine = find_engine("vllm")
+
+    def weights(**ranks: int) -> int:
+        settings = engine.configure(parallel=parallel(**ranks), max_model_len=64)
+        sized = size_in_engine([spec], engine, settings, seq_len=64, memory=Memory(gpu_bytes=2**30)).models[0]
+        assert sized.budget is not None
+        return sized.budget.overheads[0].bytes
+
+    assert weights() == 2 * (2 * layer + 8 + 2 * 64 * 8)
+    # the first of two stages has the embedding and a layer, the last one the norm as well
+    assert weights(pp=2) == 2 * (layer + 8 + 64 * 8)
+    # half the heads and the rows, 3 of the 5 columns of a block
+    assert weights(tp=2) == 2 * (2 * (288 // 2 + 3 * 8 * 3 + 2 * 8) + 8 + 64 * 8)
+    report = size_in_engine([spec, spec], engine, engine.configure(), seq_len=10**6)
+    assert (len(report.models), len(report.warnings)) == (2, 2)
