@@ -38,7 +38,7 @@ BEST: Mapping[str, str] = {
 """What the first choice is, by the objective."""
 CENTRAL = ("GPUs", "sequences", "tokens/s per GPU", "per hour", "per million tokens")
 """Columns of layouts that are left out where all layouts say the same: the answer says it."""
-LAYOUTS, PROOFS = 8, 4
+LAYOUTS, PROOFS = 6, 4
 """Layouts, and smaller numbers of GPUs, that are shown unless details are asked for."""
 
 
