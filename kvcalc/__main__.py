@@ -1,7 +1,7 @@
 """The installed command, and `python -m kvcalc`."""
 
 import gc
-import sys
+import os
 
 
 def main() -> None:
@@ -16,7 +16,13 @@ def main() -> None:
         gc.enable()
         run()
     except KeyboardInterrupt:  # while importing: run() has an answer to it from then on
-        sys.exit(130)
+        os._exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:
+            # All is flushed. An ordinary end would kill the process by the signal, where the interruption came to code
+            # that exec() ran, as dataclasses do.
+            os._exit(130)
+        raise
     finally:
         gc.freeze()
         _deaf()
