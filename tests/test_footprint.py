@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factories import cross, full, gated_delta_net, logical, mamba2, mla, model, shared, size, sliding, sparse
 
-from kvcalc.footprint import workload_for
+from kvcalc.footprint import footprint, workload_for
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import Layer, LayerEntry
 
@@ -47,6 +47,12 @@ def test_a_layer_may_hold_two_caches_or_none() -> None:
     assert logical(twice, 63) == 3 * 2 * 63 * 192 * 2
     decoder = model(full(), cross(), layers=(LayerEntry(attention=("layer0", "layer1")),))
     assert logical(decoder, 63, encoder=37) == (63 + 37) * ROW
+
+
+def test_a_layout_is_counted_as_its_spec_is() -> None:
+    spec = model((5, sliding()), (2, full()), cross())
+    workload, _ = workload_for(spec, batch_size=3, seq_len=63, encoder_len=5)
+    assert footprint(spec.layout(), workload) == footprint(spec, workload)
 
 
 def test_layers_that_share_a_cache_add_nothing() -> None:

@@ -241,6 +241,12 @@ def test_a_stream_that_does_not_fit_a_format_is_refused(name: str, role: Role, w
     assert caught.value.problems[0].help
 
 
+def test_a_row_of_fixed_parts_fits_its_own_width_alone() -> None:
+    row = cache_dtype("fp8_ds_mla").format(LATENT, 576)
+    assert row.misfit(576) is None
+    assert row.misfit(575) == "fp8_ds_mla stores rows of 512 + 64 elements, this stream has 575"
+
+
 def test_each_stream_may_have_its_own_format() -> None:
     choice = parse_kv_cache_dtype("k=q8_0, value=q4_0")
     assert choice.format(K, 96, None).name == "q8_0"

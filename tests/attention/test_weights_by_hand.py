@@ -26,6 +26,7 @@ from factories import (
 )
 
 from kvcalc.attention import Attention
+from kvcalc.attention.base import HeadedAttention
 from kvcalc.tensors import Component
 
 H = 72
@@ -401,8 +402,8 @@ def test_no_step_reads_the_projections_of_the_encoders_rows() -> None:
 
 def test_a_kind_that_leaves_out_an_answer_fails_when_asked() -> None:
     """Not silently: zero streams would be zero bytes."""
-    forgetful = Attention()
+    forgetful, headed = Attention(), HeadedAttention(num_attention_heads=1, num_key_value_heads=1, head_dim=1)
     for question in (forgetful.streams, forgetful.decode_reads, forgetful.work, lambda: forgetful.tensors(H),
-                     lambda: forgetful.label):  # fmt: skip
+                     lambda: forgetful.label, headed.extent):  # fmt: skip
         with pytest.raises(NotImplementedError):
             question()

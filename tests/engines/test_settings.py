@@ -384,5 +384,5 @@ def test_weights_are_counted_from_the_spec_unless_given() -> None:
     assert weights(pp=2) == 2 * (layer + 8 + 64 * 8)
     # half the heads and the rows, 3 of the 5 columns of a block
     assert weights(tp=2) == 2 * (2 * (288 // 2 + 3 * 8 * 3 + 2 * 8) + 8 + 64 * 8)
-    report = size_in_engine([spec, spec], engine, engine.configure(), seq_len=10**6)
+    report = size_in_engine([DENSE, DENSE], engine, engine.configure(), seq_len=10**6)
     assert (len(report.models), len(report.warnings)) == (2, 2)
