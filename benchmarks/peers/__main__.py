@@ -62,7 +62,18 @@ def measure_all(arguments: argparse.Namespace) -> None:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    """JSON with a row to a line, so that a new run shows as the rows that changed."""
+    parts = []
+    for name, value in found.items():
+        rows = value["rows"] if isinstance(value, dict) else value if isinstance(value, list) else None
+        text = json.dumps(value, ensure_ascii=False)
+        if rows is not None:
+            lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+            text = f"[\n  {lines}\n ]"
+            if isinstance(value, dict):
+                text = f'{{"machine": {json.dumps(value["machine"])}, "rows": {text}}}'
+        parts.append(f" {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 if __name__ == "__main__":
