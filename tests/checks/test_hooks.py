@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,3 +171,72 @@ def test_the_install_step_installs_what_was_asked(
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "log").read_text() == f"install --quiet {installed}\n"
     assert (tmp_path / "path").read_text() == f"{tmp_path}/kvcalc-venv/{bin_folder}\n"
+
+
+# --- the examples of docs/check.md
+
+
+def blocks(language: str) -> list[str]:
+    page = (ROOT / "docs" / "check.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def example(start: str, language: str = "yaml") -> str:
+    """The block whose first line starts so."""
+    (found,) = [block for block in blocks(language) if block.startswith(start)]
+    return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with a bad spec on its second commit, and a plan."""
+    (tmp_path / "model_specs").mkdir()
+    (tmp_path / "plans").mkdir()
+    weights = "hidden_size: 512\nvocab_size: 1000\nffn:\n  dense: {kind: dense, intermediate_size: 2048}\n"
+    spec = tmp_path / "model_specs" / "tiny.yaml"
+    spec.write_text(plain(more=weights).replace("attention: full}", "attention: full, ffn: dense}"))
+    (tmp_path / "plans" / "prod.yaml").write_text("model: ../model_specs/tiny.yaml\ngpu: h200\nbatch_size: 8\n")
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", "."), git(tmp_path, "commit", "-q", "-m", "one")
+    git(tmp_path, "update-ref", "refs/remotes/origin/main", "HEAD")
+    spec.write_text(spec.read_text().replace("num_key_value_heads: 2", "num_key_value_heads: 4"))
+    git(tmp_path, "commit", "-q", "-am", "two")
+    return tmp_path
+
+
+def test_the_gitlab_example_makes_its_report(project: Path) -> None:
+    job = yaml.safe_load(example("# .gitlab-ci.yml"))["specs"]
+    install, *script = job["script"]
+    assert install == "pip install kvcalc"  # it is installed here
+    ran = run("bash", "-eo", "pipefail", "-c", "\n".join(script), cwd=project)
+    assert ran.returncode == 1
+    (found,) = json.loads((project / job["artifacts"]["reports"]["codequality"]).read_text())
+    assert (found["check_name"], found["location"]["path"]) == ("KV201", "model_specs/tiny.yaml")
+
+
+def test_the_makefile_example_fails_on_a_bad_spec(project: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make here")
+    (project / "Makefile").write_text(example("# Makefile", "make"))
+    ran = run("make", "specs", cwd=project)
+    assert ran.returncode == 2
+    assert "model_specs/tiny.yaml:9:43: KV201" in ran.stdout
+
+
+def test_the_github_example_passes_paths_and_comments_what_changes(project: Path) -> None:
+    steps = yaml.safe_load(example("# GitHub"))["jobs"]["specs"]["steps"]
+    paths = next(step for step in steps if step.get("uses", "").startswith("OWNER/kvcalc"))["with"]["paths"]
+    assert "file=model_specs/tiny.yaml,line=9" in check_step(project, paths=paths).stdout
+    (comment,) = [step["run"] for step in steps if "run" in step]
+    said = project / "gh"
+    said.write_text('#!/bin/bash\necho "$@" > said\n')
+    said.chmod(0o755)
+    environment = {"PATH": f"{project}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}", "NUMBER": "7"}
+    ran = run("bash", "-e", "-c", comment, cwd=project, GITHUB_BASE_REF="main", **environment)
+    assert ran.returncode == 0, ran.stderr
+    assert (project / "said").read_text() == "pr comment 7 --body-file diff.md\n"
+    # 12 layers x 2 x 4 x 64 x 2 B, for 8 sequences of 4,096 tokens
+    table = (project / "diff.md").read_text()
+    assert "| tiny | B/token | 6,144 | 12,288 | +6,144 (+100 %) |" in table
+    assert "| 201,326,592 (192 MiB) | 402,653,184 (384 MiB) |" in table
+    assert "| tiny | GPUs (h200) | 1 (TP1) | 1 (TP1) | as before |" in table
