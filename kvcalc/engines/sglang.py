@@ -294,8 +294,8 @@ def log_lines(
     page = page_size(layers, settings)
     cells = pools(spec, stored, settings)
     if window_tokens:
-        size = pool_bytes(cells, page, tokens=tokens, window_tokens=window_tokens)
-        yield f"SWAKVPool mem usage: {size / GIB:.2f} GB, swa size: {window_tokens}, full size: {tokens}"
+        both = pool_bytes(cells, page, tokens=tokens, window_tokens=window_tokens) / GIB
+        yield f"SWAKVPool mem usage: {both:.2f} GB, swa size: {window_tokens}, full size: {tokens}"
     elif tokens:
         key, value = (side / GIB for side in side_bytes(spec, stored, settings, tokens + page))
         both = pool_bytes(cells, page, tokens=tokens) / GIB
