@@ -15,6 +15,8 @@ from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import MAX_LAYERS
 from kvcalc.spec.yamlio import Document, Loc
 
+MAX_CONFIG = 4 * 2**20
+"""Bytes of a config.json: one that lists the format of each matrix takes 3 MB (MiniMax-M3-NVFP4)."""
 MAX_SIZE = 2**40
 _COUNTS_LAYERS = re.compile(r"(_layers?|_modules|block_count)$")
 """Readers write out every layer: as many as a spec may have."""

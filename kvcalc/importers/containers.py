@@ -80,6 +80,9 @@ FLAT: Mapping[str, str] = {
 }
 """Written before `text_config` was used: the language model's keys stand at the top."""
 
+RENAMED: Mapping[str, str] = {"deepseek_ref": "deepseek_v4"}
+"""Names that conversions give to a family whose keys they keep (SGLang's DeepSeek-V4-Flash-FP8 and -Pro-FP8)."""
+
 TOWERS = (
     "vision_config", "audio_config", "visual", "audio_encoder_config", "vq_config", "qformer_config",
     "projector_config", "perceiver_config", "encoder_config", "talker_config", "token2wav_config", "code2wav_config",
@@ -115,4 +118,4 @@ def text_config(document: Document) -> Config:
 
 def _word(data: Mapping[str, object]) -> str:
     word = data.get("model_type")
-    return word if isinstance(word, str) else ""
+    return RENAMED.get(word, word) if isinstance(word, str) else ""

@@ -21,7 +21,9 @@ INDEX = {
 def minimax_m3(config: Config) -> Layout:
     """MiniMax-M3: block-sparse layers behind a few full ones; no prediction layers are in the released weights."""
     heads, count = heads_of(config), layer_count(config)
-    config.harmless("num_mtp_modules", "num_nextn_predict_layers", "index_local_blocks", *INDEX)
+    config.harmless(
+        "attention_output_gate", "num_mtp_modules", "num_nextn_predict_layers", "index_local_blocks", *INDEX
+    )
     inner = config.section("sparse_attention_config")
     if inner is None:
         index = {ours: config.size(ours) for ours in INDEX}

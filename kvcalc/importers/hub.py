@@ -15,10 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kvcalc.importers.config import MAX_CONFIG
 from kvcalc.problems import KvcalcError, Problem, usage_error
 
-MAX_CONFIG = 2**20
-"""Bytes; the largest config known has a tenth of it."""
 MAX_MEMORY = 2**30
 """Bytes of address space for the process that fetches: a body may be packed a million times."""
 DEADLINE_S = 60

@@ -7,6 +7,7 @@ from dataclasses import replace
 from os.path import exists, isdir
 from pathlib import Path
 
+from kvcalc.importers.config import MAX_CONFIG
 from kvcalc.importers.hf_config import ImportedSpec, read_document, spec_name
 from kvcalc.importers.writer import to_yaml
 from kvcalc.problems import KvcalcError, Problem
@@ -47,7 +48,7 @@ def load_config(path: str, *, assume: str | None = None) -> ImportedSpec:
             message = f"{path[:200]} holds no config.json"
             raise KvcalcError(Problem(code="KV001", message=message, path=path, help="name a config.json or a .gguf"))
         path = str(inner)
-    name, content = read_bytes(path)
+    name, content = read_bytes(path, MAX_CONFIG)
     return read_document(json_document(name, content), assume=assume, name=spec_name(str(Path(name).absolute())))
 
 
@@ -68,7 +69,7 @@ def load_foreign(model: str, *, assume: str | None = None, hub: bool = False) ->
         from kvcalc.importers.hub import fetch_config
 
         path = fetch_config(model)
-        _, content = read_bytes(str(path))
+        _, content = read_bytes(str(path), MAX_CONFIG)
         found = read_document(json_document(f"{model}/config.json", content), assume=assume, name=spec_name(model))
         return replace(found, raw={**found.raw, "hub_id": model})
     return load_config(model, assume=assume)

@@ -56,19 +56,19 @@ class Document:
         )  # fmt: skip
 
 
-def read_bytes(path: str) -> tuple[str, bytes]:
+def read_bytes(path: str, most: int = MAX_BYTES) -> tuple[str, bytes]:
     """(name for messages, content) of a file, or of standard input for `-`.
 
     Raises:
-        KvcalcError: not readable, a directory, or above 1 MiB.
+        KvcalcError: not readable, a directory, or above `most` bytes (1 MiB).
     """
     if path == "-":
         if sys.stdin is None:
             raise KvcalcError(Problem(code="KV001", message="standard input is closed", path="<stdin>"))
-        return "<stdin>", _bounded("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
+        return "<stdin>", _bounded("<stdin>", sys.stdin.buffer.read(most + 1), most)
     try:
         with Path(path).open("rb") as handle:
-            return path, _bounded(path, handle.read(MAX_BYTES + 1))
+            return path, _bounded(path, handle.read(most + 1), most)
     except IsADirectoryError:
         reason, hint = "is a directory", "name a file in it"
     except OSError as error:
@@ -78,9 +78,9 @@ def read_bytes(path: str) -> tuple[str, bytes]:
     raise KvcalcError(Problem(code="KV001", message=f"{path[:200]} {reason}", path=path, help=hint))
 
 
-def _bounded(name: str, content: bytes) -> bytes:
-    if len(content) > MAX_BYTES:
-        message = f"larger than {MAX_BYTES:,} bytes: no spec is"
+def _bounded(name: str, content: bytes, most: int) -> bytes:
+    if len(content) > most:
+        message = f"larger than {most:,} bytes: no spec is"
         raise KvcalcError(Problem(code="KV001", message=message, path=name, line=1, column=1))
     return content
 

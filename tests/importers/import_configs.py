@@ -173,6 +173,12 @@ KNOWN: dict[str, Known] = {
         of("longcat_flash", num_hidden_layers=..., num_layers=12, **MLA, ffn_hidden_size=1024, n_routed_experts=4,
            expert_ffn_hidden_size=64, moe_topk=2, zero_expert_num=1), 24 * LATENT,
     ),
+    "deepseek_ref, SGLang's name for it": Known(
+        of("deepseek_ref", num_key_value_heads=1, head_dim=64, **SWA, **INDEX, q_lora_rank=32, qk_rope_head_dim=16,
+           o_lora_rank=32, o_groups=2, compress_ratios=[0] * 12 + [0], num_nextn_predict_layers=1,
+           n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=64, n_shared_experts=1),
+        0, window(12, 64 * 2),
+    ),
     "deepseek_v4": Known(
         of("deepseek_v4", num_key_value_heads=1, head_dim=64, **SWA, **INDEX, q_lora_rank=32, qk_rope_head_dim=16,
            o_lora_rank=32, o_groups=2, compress_ratios=[128, 4] * 6 + [0], num_nextn_predict_layers=1,
@@ -222,7 +228,8 @@ KNOWN: dict[str, Known] = {
     ),
     "minimax_m3, block-sparse layers behind a full one": Known(
         of("minimax_m3", num_hidden_layers=4, head_dim=64, dense_intermediate_size=512, shared_intermediate_size=64,
-           num_local_experts=4, num_experts_per_tok=2, moe_layer_freq=[0, 1, 1, 1], sparse_attention_config={
+           num_local_experts=4, num_experts_per_tok=2, moe_layer_freq=[0, 1, 1, 1], attention_output_gate=False,
+           num_reward_heads=0, sparse_attention_config={
                "sparse_attention_freq": [0, 1, 1, 1], "sparse_num_index_heads": 2, "sparse_index_dim": 16,
                "sparse_block_size": 128, "sparse_topk_blocks": 16, "sparse_disable_index_value": [0, 1, 1, 1]}),
         4 * KV + 3 * 16 * 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from import_asking import answer, imported
 from import_configs import KNOWN, Known, of
 
 from kvcalc.importers.hf_config import FAMILIES, read_document
-from kvcalc.importers.load import json_document, spec_of
+from kvcalc.importers.load import json_document, load_config, spec_of
 from kvcalc.importers.refused import REFUSED
 from kvcalc.problems import KvcalcError
 
@@ -23,6 +24,19 @@ def test_bytes_by_hand_arithmetic(known: Known) -> None:
     found = answer(spec_of(imported(known.config)), (LONG,)).at[0]
     assert found[0] == known.token * LONG + known.window
     assert found[2] == known.state
+
+
+def test_a_config_with_a_format_for_each_matrix_is_read_and_a_larger_one_is_not(tmp_path: Path) -> None:
+    """MiniMax-M3-NVFP4's config.json has 3,087,083 bytes: 22,422 entries of `quantized_layers`."""
+    lists = {f"model.layers.{n}.mlp.experts.0.w1": {"quant_algo": "NVFP4", "group_size": 16} for n in range(22_422)}
+    config = of("llama", quantization_config={"quant_method": "modelopt", "quantized_layers": lists})
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert 2**20 < path.stat().st_size < 2**22
+    assert load_config(str(path)).raw["layers"] == imported(of("llama")).raw["layers"]
+    path.write_text(json.dumps(config) + " " * 2**22, encoding="utf-8")
+    with pytest.raises(KvcalcError, match="larger than 4,194,304 bytes"):
+        load_config(str(path))
 
 
 def test_encoder_decoders_keep_both() -> None:

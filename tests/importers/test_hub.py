@@ -54,7 +54,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self, *, body: bool) -> None:
         Hub.asked.append(f"{self.command} {self.path}")
-        models = {"/org/small/": CONFIG, "/org/huge/": b"x" * (2**20 + 1), "/org/broken/": b"{"}
+        models = {"/org/small/": CONFIG, "/org/huge/": b"x" * (2**22 + 1), "/org/broken/": b"{"}
         name, _, rest = self.path.partition("resolve/")
         revision, _, file = rest.partition("/")
         known = revision in ("main", PINNED) and file.startswith("config.json")
