@@ -1,0 +1,138 @@
+"""Every command: what it imports, how much memory it takes, and that its answer is the same everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+import tty
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reliability.questions import HEAVY, QUESTIONS, write_inputs
+
+from kvcalc.cli.app import COMMANDS
+
+SCRIPT = Path(__file__).with_name("asking.py")
+MOST_BYTES = 200 * 10**6
+Answers = Mapping[str, tuple[bytes, bytes, dict[str, Any]]]
+"""Question -> (standard output, standard error, report)."""
+
+
+def answers(
+    folder: Path, *, preload: tuple[str, ...] = (), terminal: bool = False, backwards: bool = False, cwd: Path,
+    **environment: str,
+) -> Answers:  # fmt: skip
+    """Every question, asked in one place and environment."""
+    questions = {name: question.arguments(folder) for name, question in QUESTIONS.items()}
+    if backwards:
+        questions = dict(reversed(questions.items()))
+        files = questions["check csv"]
+        files[2], files[3] = files[3], files[2]
+    ends = [pty.openpty() if terminal else os.pipe() for _ in range(2)]
+    report, reported = os.pipe()
+    for _, writing in ends if terminal else ():
+        tty.setraw(writing)
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import os; os.dup2({reported}, 3); exec(open({str(SCRIPT)!r}).read())", *preload],
+        stdin=subprocess.PIPE, stdout=ends[0][1], stderr=ends[1][1], pass_fds=(reported,), cwd=cwd,
+        env={**clean, **environment},
+    )  # fmt: skip
+    os.close(reported)
+    for _, writing in ends:
+        os.close(writing)
+    texts: dict[int, bytes] = {}
+    readers = [threading.Thread(target=lambda end=end: texts.update({end: _everything(end)})) for end, _ in ends]
+    for reader in readers:
+        reader.start()
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(questions).encode())
+    process.stdin.close()
+    said = _everything(report)
+    for reader in readers:
+        reader.join()
+    assert process.wait() == 0, texts
+    reports = json.loads(said)
+    out, err = (_parts(texts[end]) for end, _ in ends)
+    return {name: (out[name], err[name], reports[name]) for name in QUESTIONS}
+
+
+def _everything(end: int) -> bytes:
+    """All that is written to the other end, a terminal's as well."""
+    found = []
+    try:
+        while part := os.read(end, 2**16):
+            found.append(part)
+    except OSError:  # how a terminal ends
+        pass
+    os.close(end)
+    return b"".join(found)
+
+
+def _parts(text: bytes) -> dict[str, bytes]:
+    parts = (part.partition(b"\n") for part in text.split(b"\x1e")[1:])
+    return {name.decode(): body for name, _, body in parts}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("questions")
+    (home / "inputs").mkdir()
+    (home / "elsewhere").mkdir()
+    write_inputs(home / "inputs")
+    return home / "inputs"
+
+
+@pytest.fixture(scope="module")
+def bare(folder: Path) -> Answers:
+    """Each in a bare interpreter."""
+    return answers(folder, cwd=folder.parent / "elsewhere")
+
+
+def test_every_command_is_asked() -> None:
+    asked = {question.line.split()[0] for question in QUESTIONS.values()}
+    assert {command.name for command in COMMANDS} <= asked
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_it_answers_imports_what_it_may_and_stays_small(name: str, bare: Answers) -> None:
+    out, err, report = bare[name]
+    question = QUESTIONS[name]
+    assert report["code"] == question.code, err
+    assert bool(out) != (question.code == 2)
+    assert tuple(sorted(HEAVY & set(report["imports"]))) == question.imports
+    assert report["max_rss_bytes"] < MOST_BYTES
+
+
+# --- the same everywhere
+
+PRELOADED = ("kvcalc.cli", "numpy", "pydantic", "matplotlib.figure", "kvcalc.plan.planning", "kvcalc.checks.engine")
+ELSEWHERE: Mapping[str, dict[str, Any]] = {
+    "Turkish, narrow, backwards": {
+        "PYTHONHASHSEED": "1", "LC_ALL": "tr_TR.UTF-8", "TZ": "Asia/Kathmandu", "COLUMNS": "30", "backwards": True,
+    },
+    "German, wide, on a terminal": {
+        "PYTHONHASHSEED": "4711", "LC_ALL": "de_DE.UTF-8", "TZ": "America/St_Johns", "COLUMNS": "300", "LINES": "9",
+        "TERM": "xterm-256color", "FORCE_COLOR": "1", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1",
+        "terminal": True,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_answers_for_machines_are_the_same_everywhere(where: str, bare: Answers, folder: Path) -> None:
+    """Hash seeds, languages, time zones, terminals, folders, the order of questions and of files."""
+    cwd = folder.parent / "elsewhere" / "deeper"
+    cwd.mkdir(exist_ok=True)
+    drawn = (folder / "tiers.svg").read_bytes()
+    found = answers(folder, preload=PRELOADED, cwd=cwd, **ELSEWHERE[where])
+    assert (folder / "tiers.svg").read_bytes() == drawn
+    for name, (out, _, _) in bare.items():
+        if QUESTIONS[name].for_machines:
+            assert found[name][0] == out, name
