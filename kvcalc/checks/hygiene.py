@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from kvcalc.checks.repairs import insert_line, reordered, replaced
@@ -41,6 +42,12 @@ _PLAN_KEYS: Mapping[str, str] = {
     "dcp": "decode_context_parallel_size", "ep": "enable_expert_parallel", "expert_parallel": "enable_expert_parallel",
     "price": "prices", "overhead": "overheads", "set": "settings", "sla": "slo", "expected": "expect",
 }  # fmt: skip
+WITHIN: Mapping[str, Mapping[str, str]] = {
+    "expect": {"dtype": "kv_cache_dtype"},
+    "budget": {"dtype": "kv_cache_dtype", "bytes_per_token": "max_bytes_per_token", "bytes_at": "max_bytes_at",
+               "gpus": "count", "num_gpus": "count"},
+}  # fmt: skip
+"""Below these keys of a model spec, words that elsewhere mean something else, or nothing."""
 FOREIGN_KEYS: Mapping[str, tuple[Mapping[str, str], type]] = {
     "model": (_MODEL_KEYS, ModelSpec),
     "plan": (_PLAN_KEYS, PlanSpec),
@@ -58,18 +65,26 @@ def foreign_keys(file: TextFile) -> Iterator[Hit]:
     """A key of another project, for which we have our own."""
     if file.kind not in FOREIGN_KEYS:
         return
-    table, spec = FOREIGN_KEYS[file.kind]
-    known = known_keys(spec)
+    everywhere, within = _words(file.kind)
     for loc in file.document.key_marks:
-        word = str(loc[-1])
-        ours = table.get(word)
-        beside = file.document.at(loc[:-1])
-        if ours is None or word in known or _names_of_users(loc) or ours in beside:
+        here = within.get(str(loc[0]), everywhere) if len(loc) > 1 else everywhere
+        word, beside = str(loc[-1]), file.document.at(loc[:-1])
+        ours = here.get(word)
+        if ours is None or _names_of_users(loc) or ours in beside:
             continue
-        twins = [key for key in beside if table.get(key) == ours]
+        twins = [key for key in beside if here.get(key) == ours]
         fix = replaced(file.document, loc, ours, key=True, summary=f"rename to {ours}") if len(twins) == 1 else None
         hint = f"write {ours}" if len(twins) == 1 else f"keep one of {', '.join(twins)}, as {ours}"
         yield Hit(loc=loc, key=True, message=f"{word!r} is {ours!r} here", help=hint, fix=fix, stands_for=ours)
+
+
+@cache
+def _words(kind: str) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]:
+    """(what other words mean anywhere in this kind of file, what they mean below a top-level key)."""
+    table, spec = FOREIGN_KEYS[kind]
+    everywhere = {word: ours for word, ours in table.items() if word not in known_keys(spec)}
+    within = {key: {**everywhere, **words} for key, words in WITHIN.items()} if kind == "model" else {}
+    return everywhere, within
 
 
 _USERS_OWN = tuple((key,) for key in ("attention", "ffn", "weight_dtypes", "settings", "overheads", "prices"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 from pathlib import Path
 
 import pytest
-from checks.spec_text import checked, found, plain
+from checks.spec_text import HERE, checked, found, plain
 from command_line import kvcalc
+from fuzz.damage import YAML_PIECES, damaged
+from fuzz.meaning import same_meaning
 
 from kvcalc.checks.engine import document_findings
 from kvcalc.checks.fixing import changes, repaired, write
@@ -15,6 +19,7 @@ from kvcalc.checks.kinds import KINDS
 from kvcalc.checks.selection import Selection
 from kvcalc.checks.settings import Settings
 from kvcalc.checks.subject import World
+from kvcalc.problems import KvcalcError
 from kvcalc.spec.yamlio import load_yaml
 
 MESSY = """\
@@ -160,3 +165,30 @@ def test_a_file_that_cannot_be_written_hides_no_other(unprivileged: Path) -> Non
     assert "z.yaml: 1 repaired" in ran.err
     assert "a.yaml:3:26: KV602" in ran.out
     assert (unprivileged / "z.yaml").read_text() == plain("z")
+
+
+SPELT = (b"n_heads", b"window: 4K", b"n_ctx: '8'", b"1.5k", b"'32,768'", b"6_144", b"dtype: fp8", b"  # seen\n", b"M y")
+
+
+def remarks(text: str) -> list[str]:
+    """Comments in the order in which they stand; as a scanner of our own sees them."""
+    return re.findall(r"(?:^|(?<=\s))#[^\n]*", text)
+
+
+def test_repairs_of_damaged_files_say_the_same_and_keep_every_comment() -> None:
+    chance, world, made = random.Random(8), World(), 0
+    seeds = [MESSY.encode(), *(path.read_bytes() for path in sorted((HERE / "bad").glob("kv60*.yaml")))]
+    in_place, every = (Selection(Settings(), codes) for codes in (("KV601", "KV602", "KV603"), ("KV",)))
+    for _ in range(500):
+        content = damaged(chance, chance.choice(seeds), (*YAML_PIECES, *SPELT * 3))
+        try:
+            before = load_yaml("x.yaml", content)
+        except KvcalcError:
+            continue
+        change = repaired("x.yaml", content, in_place, world)
+        same_meaning(before.data, load_yaml("x.yaml", change.after.encode()).data)
+        assert remarks(change.after) == remarks(change.before)
+        final = repaired("x.yaml", content, every, world).after.encode()
+        assert repaired("x.yaml", final, every, world).after.encode() == final
+        made += change.fixes > 0
+    assert made > 60

@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fuzz.edits import edits
+from fuzz.meaning import same_meaning
 from fuzz.oracle import harmless, parsed, problem_shown, table_shown
 from fuzz.scratch import written
 from fuzz.seeds import SETTINGS
@@ -27,7 +28,9 @@ from kvcalc.problems import KvcalcError
 from kvcalc.render.findings import FORMATS, renderer
 from kvcalc.spec.yamlio import load_yaml
 
-EVERY, ORDER = Selection(Settings(), ("KV",)), Selection(Settings(), ("KV604", "KV605"))
+EVERY, IN_PLACE, ORDER = (
+    Selection(Settings(), codes) for codes in (("KV",), ("KV601", "KV602", "KV603"), ("KV604", "KV605"))
+)
 
 
 @cache
@@ -76,12 +79,14 @@ def checked(data: bytes) -> bool:
 
 
 def _repaired(data: bytes, before: Any) -> None:
-    """What could be read still can; nothing is left to repair; keys put in order change nothing else."""
+    """What could be read still can, and says the same; nothing is left to repair; an order says no other things."""
     change = repaired("x.yaml", data, EVERY, _worlds()[0])
     after = change.after.encode()
     load_yaml("x.yaml", after)
     again = repaired("x.yaml", after, EVERY, _worlds()[0])
     assert again.after == change.after, "a repair is not final"
+    spelt = repaired("x.yaml", data, IN_PLACE, _worlds()[0]).after.encode()
+    same_meaning(before, load_yaml("x.yaml", spelt).data)
     moved = repaired("x.yaml", data, ORDER, _worlds()[0]).after.encode()
     assert load_yaml("x.yaml", moved).data == before, "in another order, it says other things"
 
