@@ -29,6 +29,8 @@ from kvcalc.units import (
     parse_duration_ns,
 )
 
+MOST_GPUS = 4096
+"""Of one deployment. Every number of them is looked at, in many layouts: more would take minutes."""
 DESCRIBED = {**STRICT, "use_attribute_docstrings": True}
 """The text below each key is what an editor shows of it."""
 
@@ -47,7 +49,23 @@ def _above_0(read: Callable[[str], int], example: str) -> Callable[[str], int]:
     return checked
 
 
+def parse_gpus(text: str) -> int:
+    """A number of GPUs that a plan may use.
+
+    Raises:
+        KvcalcError: no count, or more than MOST_GPUS.
+    """
+    value = parse_count(text)
+    if value > MOST_GPUS:
+        raise usage_error(
+            f"a plan is of at most {MOST_GPUS:,} GPUs, got {text.strip()[:60]}",
+            help="more are several deployments: plan one",
+        )
+    return value
+
+
 COUNT = Written(parse_count, (int, str), r"^\d+(\.\d+)?[kKmMgGtT]?$", (8, "32K"))
+GPUS = Written(parse_gpus, COUNT.types, COUNT.pattern, (8,))
 COUNT_0 = Written(lambda text: parse_count(text, minimum=0), COUNT.types, COUNT.pattern, COUNT.examples)
 DURATION = Written(_above_0(parse_duration_ns, "50ms"), (str,), _pattern(DURATION_UNITS), ("50ms",))
 BYTES = Written(parse_bytes, (str,), _pattern(BYTE_UNITS), ("1.5GiB",))
@@ -97,7 +115,7 @@ class PlanSpec:
     """Catalogue name, hub id of a shipped model, or a file."""
     gpu: Name | Annotated[tuple[Name, ...], MinLen(1), MaxLen(32)]
     """One kind of GPU, or several to set side by side: catalogue names or files."""
-    gpus: Count | None = None
+    gpus: Annotated[int | str, GPUS] | None = None
     """As many as there are: `plan` looks no further, `fit` uses all of them."""
     batch_size: Count | None = None
     """Sequences at once; 1 unless there is a `rate`."""

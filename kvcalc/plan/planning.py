@@ -150,7 +150,7 @@ def _warnings(request: Request) -> Iterator[str]:
 
 def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progress | None) -> GpuPlan:
     search = request.search(job, hardware)
-    found = search.fewest(request.max_gpus, progress)
+    found = search.fewest(request.max_gpus, progress, proven=PROVEN)
     fewest, shortages = found.gpus, found.shortages
     explored: list[Choice] = []
     most = None

@@ -15,7 +15,7 @@ from kvcalc.importers.find import find_model
 from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Pins, check_pins
 from kvcalc.plan.lengths import Lengths, Trace, load_trace
-from kvcalc.plan.planfile import BYTE_RATE, DURATION, PlanFile, PlanSpec, contradictions, placed
+from kvcalc.plan.planfile import BYTE_RATE, DURATION, GPUS, PlanFile, PlanSpec, contradictions, placed
 from kvcalc.plan.planning import OBJECTIVES, Request, plan
 from kvcalc.plan.report import PlanReport
 from kvcalc.plan.search import MAX_GPUS
@@ -93,7 +93,7 @@ def resolve(
         pins=pins,
         node=spec.node_size,
         node_link=_node_link(spec, at),
-        max_gpus=count_of(spec, "gpus", file) or MAX_GPUS,
+        max_gpus=_most_gpus(spec, at),
         objective=spec.objective,
         prices=_prices(spec, at),
         calibration=_calibration(spec, at),
@@ -153,6 +153,12 @@ def count_of(spec: PlanSpec, key: str, file: PlanFile | None = None, *, minimum:
     value = getattr(spec, key)
     with _Places(file)(key):
         return None if value is None else parse_count(str(value), key, minimum=minimum)
+
+
+def _most_gpus(spec: PlanSpec, at: _Places) -> int:
+    with at("gpus"):
+        most: int = MAX_GPUS if spec.gpus is None else GPUS.read(str(spec.gpus))
+        return most
 
 
 def length_of(spec: PlanSpec, file: PlanFile | None = None) -> tuple[int | None, Trace | None]:

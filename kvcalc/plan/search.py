@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from kvcalc.formats import ceil_div
 from kvcalc.plan.demand import Demand, Load, Target
 from kvcalc.plan.layouts import FREE, Layout, Pins, Rules, valid_layouts
 from kvcalc.plan.ledger import Job, Ledger
+from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.report import Choice, Shortage
 from kvcalc.plan.times import Clock
 from kvcalc.spec.hardware import HardwareSpec
@@ -91,6 +93,23 @@ class Search:
     def below(self, gpus: int) -> bool:
         """Whether the weights alone exceed the memory of all: then no layout can hold them."""
         return self.job.total_weights > gpus * self.hardware.memory.plan_bytes
+
+    @cached_property
+    def cached_values(self) -> int:
+        """Bytes of what the batch caches, as the engine stores it but without what it wastes; 0 where not known."""
+        if self.demand.batch_size is None:
+            return 0
+        total, defaults = 0, self.job.gpu_defaults(self.hardware)
+        for tokens, count in self.demand.lengths.mix:
+            held = self.job.held(Layout(), 1, Lengths.of(tokens), defaults)
+            if isinstance(held, str):
+                return 0
+            total += count * held.allocation.logical_bytes
+        return self.demand.batch_size * total // self.demand.lengths.count
+
+    def hopeless(self, gpus: int) -> bool:
+        """Whether weights and cached values alone exceed the memory of all: no layout needs to be tried then."""
+        return self.job.total_weights + self.cached_values > gpus * self.hardware.memory.plan_bytes
 
     def loads(self, gpus: int) -> tuple[list[tuple[Layout, Load]], Shortage]:
         """(layouts that keep up with what is asked, the one of the others that is nearest to it)."""
@@ -193,34 +212,47 @@ class Search:
             cost_per_million_tokens=None if hourly is None or not served else hourly / 3600 / served * 10**6,
         )
 
-    def fewest(self, most: int, progress: Progress | None = None) -> Minimum:
-        """Every number of GPUs from below is looked at, but those whose memory does not even hold the weights."""
+    def fewest(self, most: int, progress: Progress | None = None, *, proven: int = 0) -> Minimum:
+        """Every number of GPUs from below is looked at, but those whose memory cannot hold weights and cached values.
+
+        Args:
+            proven: so many of the last shortages name the layout that comes nearest, hopeless as it may be.
+        """
         shortages: list[Shortage] = []
         nearest: Choice | None = None
+        choices: list[Choice] = []
         for gpus in counts(self.node, most):
             if progress:
                 progress(gpus, most)
-            if self.below(gpus):
-                shortages.append(self._weights_alone(gpus))
+            if self.hopeless(gpus):
+                shortages.append(self._values_alone(gpus))
                 continue
-            found, shortage, missed = self.choices(gpus)
-            if found:
-                return Minimum(choices=tuple(found), shortages=tuple(shortages), nearest=None)
+            choices, shortage, missed = self.choices(gpus)
+            if choices:
+                nearest = None
+                break
             shortages.append(shortage)
             both = [choice for choice in (nearest, missed) if choice]
             nearest = min(both, key=lambda choice: self.target.excess(choice.speed), default=None)
-        return Minimum(choices=(), shortages=tuple(shortages), nearest=nearest)
+        first = max(0, len(shortages) - proven)
+        shown = [s if s.layouts or self.below(s.gpus) else self.choices(s.gpus)[1] for s in shortages[first:]]
+        return Minimum(choices=tuple(choices), shortages=(*shortages[:first], *shown), nearest=nearest)
 
-    def _weights_alone(self, gpus: int) -> Shortage:
-        memory, weights = gpus * self.hardware.memory.plan_bytes, self.job.total_weights
-        detail = f"weights alone: {format_bytes(weights)} in {gpus} x {format_bytes(self.hardware.memory.plan_bytes)}"
-        short = ceil_div(weights - memory, gpus)
-        return Shortage(gpus=gpus, label=None, layouts=0, short_bytes=short, breaks="weights", detail=detail)
+    def _values_alone(self, gpus: int) -> Shortage:
+        """Why a hopeless number of GPUs is one."""
+        each, weights, cache = self.hardware.memory.plan_bytes, self.job.total_weights, self.cached_values
+        what, needed = f"weights alone: {format_bytes(weights)}", weights
+        if not self.below(gpus):
+            what, needed = f"weights and cached values alone: {format_bytes(weights + cache)}", weights + cache
+        return Shortage(
+            gpus=gpus, label=None, layouts=0, short_bytes=ceil_div(needed - gpus * each, gpus),
+            breaks="weights" if self.below(gpus) else "cache", detail=f"{what} in {gpus} x {format_bytes(each)}",
+        )  # fmt: skip
 
     def fewest_for_memory(self, most: int) -> tuple[int, Layout] | None:
         """The smallest number of GPUs that holds the workload, whatever the speed, and its simplest layout."""
         for gpus in counts(self.node, most):
-            if not self.below(gpus):
+            if not self.hopeless(gpus):
                 fitting, _ = self.fitting(gpus)
                 if fitting:
                     return gpus, min((each.layout for each in fitting), key=lambda layout: layout.simplicity)
@@ -233,7 +265,7 @@ class Search:
         for gpus in numbers:
             if progress:
                 progress(gpus, numbers[-1])
-            if not self.below(gpus):
+            if not self.hopeless(gpus):
                 found += self.choices(gpus)[0]
         return found
 

@@ -280,3 +280,12 @@ def test_explored_numbers_skip_those_that_cannot_hold_the_weights():
     assert {choice.gpus for choice in found} == {2, 3, 4} - {n for n in (2, 3, 4) if not one.fitting(n)[0]}
     assert all(choice.gpus > 1 for choice in found)
     assert plan(request(dense_model()), [gpu()]).plans[0].gpus == 1
+
+
+def test_numbers_of_gpus_that_cannot_hold_the_values_are_not_tried():
+    one = search(dense_model(), gpu(40 * MIB), batch=2**40, tokens=2000)
+    found = one.fewest(1024, proven=2)
+    assert found.gpus is None
+    assert [bool(short.layouts) for short in found.shortages[-3:]] == [False, True, True]
+    assert found.shortages[-3].detail.startswith("weights and cached values alone: ")
+    assert {short.breaks for short in found.shortages} <= {"weights", "cache"}
