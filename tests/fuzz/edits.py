@@ -15,8 +15,8 @@ MAX_EDITS = 8
 ODD: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 7, 31, 64, 128, 10_000, 2**31, 2**40, 2**40 + 1, 2**60, 2**63, 10**39, -(10**39), 0.5, -0.0, 1e308,
     "", "x", "0", "full", "sliding_attention", "mla", "32K", "50ms", "0.9", "80GiB", "1e9", "a\n::error::b",
-    "\x1b]0;x\x07", "\u202eabc", "\x85", "\u2028", "[red]", "=1+1", "x" * 3000, None, True, False, [], {}, [0],
-    [1, 2, 3], ["full_attention"], [None], {"kind": "full"}, {"rope_type": "yarn"}, [[[]]], {"": {"": []}},
+    "\x1b]0;x\x07", "\u202eabc", "\x85", "\u2028", "[red]", "##[error]x", "=1+1", "x" * 3000, None, True, False,
+    [], {}, [0], [1, 2, 3], ["full_attention"], [None], {"kind": "full"}, {"rope_type": "yarn"}, [[[]]], {"": {"": []}},
 )  # fmt: skip
 Place = tuple[Any, ...]
 
