@@ -112,9 +112,9 @@ def settings_toml(data: bytes) -> None:
 
 
 TARGETS: Mapping[str, Target] = {
-    "settings": Target(settings_toml, lambda: SETTINGS, 5,
+    "settings": Target(settings_toml, lambda: SETTINGS, 100,
                        "select ignore exclude against per-file-ignores = [ ] ! ** KV2"),
-    "check": Target(checked, _seeds, 3,
+    "check": Target(checked, _seeds, 8,
                     YAML_WORDS + " #kvcalc: ignore=KV2 ignore-file=KV"),
     "check-edits": edits("check", checked, _documents, 5),
 }  # fmt: skip

@@ -90,13 +90,13 @@ _JSON_WORDS = (
 )
 
 TARGETS: Mapping[str, Target] = {
-    "config-json": Target(config_json, lambda: [text.encode() for text in _configs()], 6, _JSON_WORDS),
-    "config-edits": edits("config-json", config_json, _configs, 14),
-    "gguf-header": Target(gguf_header, lambda: [gguf_bytes(keys) for keys in GGUF], 8),
-    "gguf-edits": edits("gguf-header", gguf_header, _metadata, 10, gguf_bytes),
+    "config-json": Target(config_json, lambda: [text.encode() for text in _configs()], 60, _JSON_WORDS),
+    "config-edits": edits("config-json", config_json, _configs, 40),
+    "gguf-header": Target(gguf_header, lambda: [gguf_bytes(keys) for keys in GGUF], 80),
+    "gguf-edits": edits("gguf-header", gguf_header, _metadata, 50, gguf_bytes),
     "log": Target(
-        log, lambda: LOGS, 6, "KV GiB tokens: blocks: tp_size= page_size= n_ctx cells layers size MiB K V 0 9"
+        log, lambda: LOGS, 60, "KV GiB tokens: blocks: tp_size= page_size= n_ctx cells layers size MiB K V 0 9"
     ),
-    "trace": Target(trace, lambda: TRACES, 16, 'isl osl seq_len , \\x0d\\x0a \\x22 0 1152921504606846976 {"isl":'),
-    "calibration": Target(calibration, lambda: CALIBRATIONS, 6, '"machine" "ceilings" "gemm_flops_per_s" 1e999 NaN'),
+    "trace": Target(trace, lambda: TRACES, 150, 'isl osl seq_len , \\x0d\\x0a \\x22 0 1152921504606846976 {"isl":'),
+    "calibration": Target(calibration, lambda: CALIBRATIONS, 60, '"machine" "ceilings" "gemm_flops_per_s" 1e999 NaN'),
 }

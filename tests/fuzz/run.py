@@ -1,13 +1,13 @@
 """Coverage-guided fuzzing of everything that reads strangers' bytes (atheris: libFuzzer over Python's bytecode).
 
     pip install -e ".[test]" atheris
-    python tests/fuzz/run.py --runs 1000000 --out report.json     # all targets, by their shares
+    python tests/fuzz/run.py --runs 1000000 --jobs 2 --out tests/fuzz/report.json     # all targets, by their shares
     python tests/fuzz/run.py --target gguf-header --runs 50000
 
 A finding is any exception other than KvcalcError, what `oracle.py` refuses, an execution of more than two seconds of
 CPU time (of a plain interpreter, when it is run again), or a process above 1 GiB. Findings are written below
---findings (one file each, by where it broke) and do not stop the run; the exit status says whether there are any.
-A mended one belongs into tests/fuzz/corpus/TARGET-what.bin, where pytest replays it.
+--findings/TARGET (one file each, by where it broke) and do not stop the run; the exit status says whether there are
+any. A mended one belongs into tests/fuzz/corpus/TARGET-what.bin, where pytest replays it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,23 +44,28 @@ def main() -> int:
     parser.add_argument("--target", action="append", help="these alone")
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="targets at once")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--out", type=Path, help="the report, as JSON")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--again", type=Path, help="one execution of --target, without instrumentation")
     options = parser.parse_args()
-    options.findings.mkdir(parents=True, exist_ok=True)
     if options.worker:
         _work(options)
     if options.again:
         return _again(options)
     shares = {name: share for name, share in _shares().items() if not options.target or name in options.target}
     rows: list[dict[str, object]] = []
-    for name, share in shares.items():
-        rows.append(_fuzzed(name, options, max(1, options.runs * share // sum(shares.values()))))
+
+    def fuzzed(name: str) -> None:
+        rows.append(_fuzzed(name, options, -(-options.runs * shares[name] // sum(shares.values()))))
         print(json.dumps(rows[-1]), flush=True)
         if options.out:
-            options.out.write_text(json.dumps(_report(options, rows), indent=1) + "\n", encoding="utf-8")
+            ordered = sorted(rows, key=lambda row: list(shares).index(str(row["target"])))
+            options.out.write_text(json.dumps(_report(options, ordered), indent=1) + "\n", encoding="utf-8")
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(fuzzed, shares))
     return 1 if any(row["findings"] for row in rows) else 0
 
 
@@ -87,6 +93,8 @@ def _fuzzed(name: str, options: argparse.Namespace, runs: int) -> dict[str, obje
     """Its row of the report."""
     from fuzz.targets import TARGETS
 
+    options = argparse.Namespace(**{**vars(options), "findings": options.findings / name})
+    options.findings.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
     executed = peak = edges = features = kept = 0
     start = time.monotonic()

@@ -130,7 +130,7 @@ def _plan_documents() -> tuple[str, ...]:
 YAML_WORDS = (
     "name: attention: layers: pattern: count: kind: full sliding mla shared reads: mamba2 cross compressed "
     "num_attention_heads: num_key_value_heads: head_dim: sliding_window: kv_lora_rank: ffn: dense moe sources: expect: "
-    "quantity: value: source: budget: 1099511627776 -1 0 null true [] {} &a *a !!str --- \\x00"
+    "quantity: value: source: budget: 1099511627776 -1 0 null true [] {} &a *a !!str --- \\x00 ##[error]x \\x0a::error::"
 )
 _PLAN_WORDS = (
     "model: gpu: gpus: batch_size: seq_len: isl: osl: rate: lengths: slo: tpot: ttft: engine: settings: prices: "
@@ -138,11 +138,11 @@ _PLAN_WORDS = (
 )
 
 TARGETS: Mapping[str, Target] = {
-    "yaml": Target(loaded, lambda: yaml_seeds("tests/checks/bad", "tests/checks/good"), 12, YAML_WORDS + " | > ? ' %"),
-    "model-yaml": Target(model_yaml, lambda: yaml_seeds("model_specs", "tests/checks/bad"), 8, YAML_WORDS),
-    "model-edits": edits("model-yaml", model_yaml, lambda: documents("model_specs"), 12),
-    "hardware-yaml": Target(hardware_yaml, lambda: yaml_seeds("kvcalc/hardware"), 4, YAML_WORDS),
-    "hardware-edits": edits("hardware-yaml", hardware_yaml, lambda: documents("kvcalc/hardware"), 6),
+    "yaml": Target(loaded, lambda: yaml_seeds("tests/checks/bad", "tests/checks/good"), 150, YAML_WORDS + " | > ? ' %"),
+    "model-yaml": Target(model_yaml, lambda: yaml_seeds("model_specs", "tests/checks/bad"), 50, YAML_WORDS),
+    "model-edits": edits("model-yaml", model_yaml, lambda: documents("model_specs"), 30),
+    "hardware-yaml": Target(hardware_yaml, lambda: yaml_seeds("kvcalc/hardware"), 40, YAML_WORDS),
+    "hardware-edits": edits("hardware-yaml", hardware_yaml, lambda: documents("kvcalc/hardware"), 15),
     "plan-yaml": Target(plan_yaml, _plan_seeds, 3, _PLAN_WORDS),
     "plan-edits": edits("plan-yaml", plan_yaml, _plan_documents, 1),
 }

@@ -147,6 +147,6 @@ _LINES = (
 )  # fmt: skip
 
 TARGETS: Mapping[str, Target] = {
-    "words": Target(words, lambda: _TEXTS, 14, "K M GiB TB/s ms : * + , @ = . key value gqa mla window kv: vllm fp8"),
-    "command-line": Target(command_line, lambda: _LINES, 3, "--engine -s -b -o --gpu --as -tp --set json csv - -f"),
+    "words": Target(words, lambda: _TEXTS, 100, "K M GiB TB/s ms : * + , @ = . key value gqa mla window kv: vllm fp8"),
+    "command-line": Target(command_line, lambda: _LINES, 2, "--engine -s -b -o --gpu --as -tp --set json csv - -f"),
 }
