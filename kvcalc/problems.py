@@ -33,14 +33,9 @@ class Problem:
 
     @property
     def place(self) -> str:
-        """`path:line:column`, as far as known; empty when nothing is.
-
-        A path may be a stranger's: `::error::x.yaml` at the front of a line would be a command to GitHub's runner.
-        """
-        if not self.path:
-            return ""
-        path = f"./{self.path}" if self.path.startswith(":") else self.path
-        return ":".join([path, *(str(n) for n in (self.line, self.column) if n is not None)])
+        """`path:line:column`, as far as known; empty when nothing is."""
+        parts = [self.path or "", *(str(n) for n in (self.line, self.column) if n is not None)]
+        return ":".join(parts) if self.path else ""
 
 
 class KvcalcError(Exception):

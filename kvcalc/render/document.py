@@ -44,14 +44,18 @@ class Document(NamedTuple):
 def safe(text: str) -> str:
     """Text that drives neither a terminal nor a CI system's log.
 
-    Control, format (bidi) and private characters are dropped, and `##[` and `##vso[`, which GitHub's and Azure's
-    runners obey wherever they stand in a line (actions/runner, ActionCommand.cs), are broken up.
+    Control, format (bidi) and private characters are dropped. GitHub's and Azure's runners obey lines that begin with
+    `::`, and `##[` and `##vso[` wherever they stand (actions/runner, ActionCommand.cs): those are broken up.
     """
     if not (text.isascii() and text.isprintable()):
         import unicodedata
 
         text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
-    return text.replace("##[", "# #[").replace("##vso[", "# #vso[") if "##" in text else text
+    if "##" in text or "::" in text:
+        import re
+
+        text = re.sub(r"^\s*:(?=:)|##(?=(vso)?\[)", r"\g<0> ", text, flags=re.M)
+    return text
 
 
 def one_line(text: str) -> str:
