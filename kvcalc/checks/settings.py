@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from os.path import abspath
@@ -18,6 +18,10 @@ from kvcalc.problems import KvcalcError, Problem, did_you_mean
 from kvcalc.spec.document import MAX_BYTES
 
 FILES = ("kvcalc.toml", "pyproject.toml")
+MAX_ENTRIES = 1_000
+"""Of one list or table: each pattern is compiled, and tried on every file."""
+_DEEP_KEY = re.compile(r"""(?:(?<![\w-])(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""", re.ASCII)
+"""tomllib's memory grows with the square of a dotted key's parts: 20,000 of them take 2 GiB."""
 _PLACE = re.compile(r" ?\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -132,6 +136,9 @@ def _read(path: Path) -> _Source:
 def _table(source: _Source, *, required: bool) -> Mapping[str, Any] | None:
     """The settings of a file; None where a pyproject.toml has none."""
     try:
+        if deep := _DEEP_KEY.search(source.text):
+            line = source.text.count("\n", 0, deep.start()) + 1
+            raise ValueError(f"a key of a hundred parts (at line {line}, column 1)")
         data = tomllib.loads(source.text)
     except (ValueError, RecursionError) as error:  # numbers of too many digits are no TOMLDecodeError
         place = _PLACE.search(str(error))
@@ -178,7 +185,13 @@ def _words(source: _Source, key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         written = key if re.fullmatch(r"[\w-]+", key) else json.dumps(key)
         _fail(source, f"{key}: expected a list of texts", key=key, help=f'as in `{written} = ["..."]`')
+    _refuse_many(source, key, value)
     return tuple(value)
+
+
+def _refuse_many(source: _Source, key: str, entries: Sized) -> None:
+    if len(entries) > MAX_ENTRIES:
+        _fail(source, f"{key}: {len(entries):,} entries, more than {MAX_ENTRIES:,}", key=key)
 
 
 def _codes(source: _Source, key: str, value: Any) -> tuple[str, ...]:
@@ -210,6 +223,7 @@ def _pattern(source: _Source, key: str, word: str) -> None:
 def _per_file(source: _Source, key: str, value: Any) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         _fail(source, f"{key}: expected a table of patterns", key=key, help='as in `"specs/*.yaml" = ["KV3"]`')
+    _refuse_many(source, key, value)
     for pattern in value:
         _pattern(source, key, pattern)
     return {pattern: _codes(source, pattern, codes) for pattern, codes in value.items()}

@@ -108,6 +108,8 @@ class _Builder:
     name: str
     text: str
     max_nodes: int
+    end: tuple[int, int] = (0, 0)
+    """Behind the last character of the last line."""
     root: Any = None
     started: bool = False
     documents: int = 0
@@ -115,6 +117,10 @@ class _Builder:
     stack: list[_Frame] = field(default_factory=list)
     marks: dict[Loc, Mark] = field(default_factory=dict)
     key_marks: dict[Loc, Mark] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = self.text.splitlines() or [""]
+        self.end = (len(lines) - 1, len(lines[-1]))
 
     def fail(self, code: str, message: str, place: tuple[int, int], help: str | None = None) -> NoReturn:
         line, column = place
@@ -128,6 +134,8 @@ class _Builder:
     def take(self, event: Event) -> None:
         mark = event.start_mark
         place = (mark.line, mark.column) if mark else (0, 0)
+        if place > self.end:
+            place = self.end  # an empty value "after" a file that ends without a line break
         if isinstance(event, NodeEvent):
             self._guard(event, place)
         if isinstance(event, DocumentStartEvent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -24,6 +25,7 @@ from kvcalc.plan.lengths import load_trace
 from kvcalc.reconcile import model_in, reconcile, trial
 from kvcalc.render.reconciliation import reconcile_document
 from kvcalc.render.tiers import tiers_document
+from kvcalc.spec.yamlio import load_yaml
 from kvcalc.tiers import tiers
 from kvcalc.units import MAX_COUNT
 
@@ -33,7 +35,10 @@ MAX_REMARK = 2000
 def _asked_of_import(found: ImportedSpec, data: bytes) -> None:
     for line in (*found.assumed, *found.defaults, *found.notes):
         assert len(line) < MAX_REMARK, f"an endless remark: {line[:500]}"
-    harmless(to_yaml(found))
+    written = to_yaml(found)
+    harmless(written)
+    again = load_yaml("x.yaml", written.encode()).data
+    assert again == json.loads(json.dumps(found.raw)), "what is written is not what was read"
     asked_of_model(spec_of(found), zlib.crc32(data))
 
 

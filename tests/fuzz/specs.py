@@ -50,8 +50,10 @@ def loaded(data: bytes) -> None:
     found = load_yaml("x.yaml", data)
     again = load_yaml("x.yaml", flow(found.data).encode()).data
     assert _same(again, found.data), f"{found.data!r:.500} came back as {again!r:.500}"
-    rows = found.text.count("\n") + sum(map(found.text.count, "\r\x85\u2028\u2029")) + 1
-    assert all(mark.line <= rows for mark in (*found.marks.values(), *found.key_marks.values())), "a mark beyond it"
+    rows = found.text.splitlines()
+    for mark in (*found.marks.values(), *found.key_marks.values()):
+        assert 1 <= mark.line <= len(rows), "a mark beyond the file"
+        assert 1 <= mark.column <= len(rows[mark.line - 1]) + 1, "a mark beyond its line"
     for loc in list(found.marks)[-3:]:
         problem_shown(found.problem("KV000", loc, "x", help="y"))
 
@@ -130,7 +132,8 @@ def _plan_documents() -> tuple[str, ...]:
 YAML_WORDS = (
     "name: attention: layers: pattern: count: kind: full sliding mla shared reads: mamba2 cross compressed "
     "num_attention_heads: num_key_value_heads: head_dim: sliding_window: kv_lora_rank: ffn: dense moe sources: expect: "
-    "quantity: value: source: budget: 1099511627776 -1 0 null true [] {} &a *a !!str --- \\x00 ##[error]x \\x0a::error::"
+    "quantity: value: source: budget: 1099511627776 -1 0 null true [] {} &a *a !!str --- \\x00 ##[error]x "
+    "\\x0a::error::"
 )
 _PLAN_WORDS = (
     "model: gpu: gpus: batch_size: seq_len: isl: osl: rate: lengths: slo: tpot: ttft: engine: settings: prices: "
