@@ -68,7 +68,9 @@ def main() -> None:
         print(f"{arguments.files:,} model specs, one core, best of {arguments.runs}")
         for label, command in commands.items():
             cpu, wall = best_of(arguments.runs, command)
-            print(f"{label:18} {cpu:6.2f} s CPU  {wall:6.2f} s wall  {cpu / arguments.files * 1e3:6.2f} ms CPU per file")
+            print(
+                f"{label:18} {cpu:6.2f} s CPU  {wall:6.2f} s wall  {cpu / arguments.files * 1e3:6.2f} ms of it per file"
+            )
 
 
 if __name__ == "__main__":
