@@ -16,7 +16,9 @@ Blocks are freed before the next step, so a prefill in steps of c tokens holds a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import lcm
 
 from kvcalc.engines.vllm.groups import Group, Pool
 from kvcalc.engines.vllm.pages import Keep, Page
@@ -79,7 +81,7 @@ class Counter:
         span = max((g.first.span for g in groups), default=0) + self.extra_retained
         return max(
             sum(self.held(g.first, min(number * step, tokens), (number - 1) * step) for g in groups)
-            for number in _steps(tokens, step, span)
+            for number in _steps(tokens, step, span, _period([g.first for g in groups], step))
         )
 
     def steady(self, groups: tuple[Group, ...], tokens: int) -> int:
@@ -108,11 +110,18 @@ class Counter:
 
 
 PERIOD = 8192
-"""Steps that are looked at: counts of windows repeat every lcm(step, block, chunk) tokens."""
+"""Steps that are looked at, at most."""
 
 
-def _steps(tokens: int, step: int, span: int) -> list[int]:
+def _period(pages: Sequence[Page], step: int) -> int:
+    """Steps after which the counts of full windows, chunks and states repeat; those of all tokens only grow."""
+    moving = [page for page in pages if page.keep in (Keep.WINDOW, Keep.CHUNK, Keep.STATE)]
+    chunks = [page.span for page in moving if page.keep is Keep.CHUNK]
+    return min(PERIOD, lcm(step, *(page.block_size or 1 for page in moving), *chunks) // step)
+
+
+def _steps(tokens: int, step: int, span: int, period: int) -> list[int]:
     """The prefill steps that can hold the most: until the windows are full, and the last period."""
     last = max(1, ceil_div(tokens, step))
     filling = min(last, span // step + 2, PERIOD)
-    return sorted({*range(1, filling + 1), *range(max(1, last - PERIOD), last + 1)})
+    return sorted({*range(1, filling + 1), *range(max(1, last - period), last + 1)})
