@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_TEXT = 2_000
+"""Characters of a message, and of its help."""
+
 
 class Severity(StrEnum):
     ERROR = "error"
@@ -30,6 +33,12 @@ class Problem:
     help: str | None = None
     snippet: str | None = None
     """The offending line, as it stands in the file."""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "help"):
+            text = getattr(self, name)
+            if text is not None and len(text) > MAX_TEXT:  # it quotes something endless
+                object.__setattr__(self, name, f"{text[:MAX_TEXT]}...")
 
     @property
     def place(self) -> str:

@@ -27,6 +27,8 @@ EXPECT_HINT = """\
 _PLAIN = re.compile(r"[A-Za-z][\w./+()-]*( [\w./+()=;'-]+)*", re.ASCII)
 _FOLDABLE = re.compile(r"[!-~]+( [!-~]+)*", re.ASCII)
 """Text whose only white space is single blanks: folding its lines loses nothing."""
+_COMMAND = re.compile(r"##(?=\[|vso\[)")
+"""What GitHub's and Azure's runners obey wherever it stands in a job's log."""
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 
 
@@ -119,7 +121,7 @@ def scalar(value: Any) -> str:
     """A scalar that YAML 1.2 (and 1.1) reads back as the same value; what cannot be seen is escaped."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    return "".join(_visible(letter) for letter in json.dumps(value, ensure_ascii=False))
+    return _COMMAND.sub(r"#\\u0023", "".join(map(_visible, json.dumps(value, ensure_ascii=False))))
 
 
 def _visible(letter: str) -> str:
@@ -130,4 +132,4 @@ def _visible(letter: str) -> str:
 
 def _one_line(text: str) -> str:
     """A remark must not end the comment it stands in."""
-    return " ".join("".join(ch if ch.isprintable() else " " for ch in text).split())
+    return _COMMAND.sub("# #", " ".join("".join(ch if ch.isprintable() else " " for ch in text).split()))

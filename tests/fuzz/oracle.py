@@ -18,7 +18,7 @@ from kvcalc.render.problems import render_problem
 from kvcalc.render.reports import report_schema
 from kvcalc.render.text import render_markdown, render_text
 
-MAX_MESSAGE = 4000
+MAX_MESSAGE = 5000
 _RAW = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f"  # control characters, the escape of every terminal sequence among them (ECMA-48)
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what sets the direction of text (UAX #9, section 2)

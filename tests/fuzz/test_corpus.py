@@ -88,7 +88,7 @@ def test_noise_ends_in_problems(name: str) -> None:
     [
         (harmless, "a\x1b[31m"), (harmless, "a\u202eb"), (harmless, "a\x9bb"), (harmless, "x\n::error::y"),
         (table_shown, "a,b\n1\n"), (table_shown, "a\n=1+1\n"), (table_shown, 'a\n"1\n'),
-        (problem_shown, Problem(code="KV901", message="x" * 5000)),
+        (problem_shown, Problem(code="KV901", message="x", path="x" * 6000)),
     ],
 )  # fmt: skip
 def test_the_oracle_can_fail(check, text) -> None:
