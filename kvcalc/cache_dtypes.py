@@ -152,9 +152,7 @@ def _octave(suffix: str, value_bits: int, rope: int | None = None) -> CacheDtype
         key = (Segment(bits=3, group_bits=16),) if compact else (Segment(bits=4, group=64, group_bits=16),)
         return _two_sided(name, key, value, summary, source)
     keys = tuple(
-        (Role.KEY, width, _row(name, _octave_key(rope, width), summary, source))
-        for width in range(64, 513, 64)
-        if width >= rope
+        (Role.KEY, width, _row(name, _octave_key(rope, width), summary, source)) for width in range(rope, 513, 64)
     )
     return CacheDtype(
         name=name,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvcalc.cache_dtypes import ALIASES, CACHE_DTYPES, FormatChoice, cache_dtype, parse_kv_cache_dtype
-from kvcalc.formats import Format, Role, bytes_of
+from kvcalc.formats import Format, Role, RowFormat, Segment, bytes_of
 from kvcalc.problems import KvcalcError
 
 
@@ -74,6 +74,9 @@ BY_HAND = [
     ("octave_k3v3", K, 1, 1, 128, 64 + 4), ("octave_k3v3", V, 1, 1, 128, 48 + 2),
     ("octave_k3v4-r64", K, 1, 1, 128, 32 + 24 + 4), ("octave_k3v4-r64", V, 1, 1, 128, 64 + 2),
     ("octave_k3v3_compact", K, 1, 1, 128, 48 + 2),
+    # the rotary part alone, the whole head, and the widest; of k3v3 the values have 3 bits
+    ("octave_k3v4-r64", K, 63, 1, 64, 63 * (32 + 2)), ("octave_k3v4-r256", K, 63, 1, 256, 63 * (128 + 8)),
+    ("octave_k3v4-r64", K, 63, 1, 512, 63 * (32 + 2 + 168 + 14)), ("octave_k3v3-r64", V, 8, 1, 128, 8 * (48 + 2)),
     # LMDeploy 0.18: int8 d + 4 B, int4 d/2 + 4 B; turbo K d/2 + 4, V d/4 + 2
     ("lmdeploy_int8", K, 63, 3, 80, 63 * 3 * (80 + 4)),
     ("lmdeploy_int4", V, 63, 3, 80, 63 * 3 * (40 + 4)),
@@ -209,6 +212,89 @@ def test_every_shipped_format_says_what_it_is_and_where_that_is_written() -> Non
             assert layout.name in CACHE_DTYPES
 
 
+FORMULAS = [
+    ("bf16", K, 96, "rows * heads * width * 2"),
+    ("fp32", K, 96, "rows * heads * width * 4"),
+    ("int5", K, 3, "ceil(rows * heads * (width * 5) / 8)"),
+    ("fp8_per_token_head", K, 96, "ceil(rows * heads * (width * 8 + 1 * 32) / 8)"),
+    ("q8_0", K, 96, "ceil(rows * heads * (width * 8 + ceil(width / 32) * 16) / 8)"),
+    (
+        "fp8_ds_mla", LATENT, 512,
+        "ceil(rows * heads * (448 * 8 + ceil(448 / 64) * 8 + 64 * 16 + 8) / 8)",
+    ),
+    ("nvfp4_ds_mla", LATENT, 576, "ceil(rows * heads * (512 * 4 + ceil(512 / 16) * 8 + 64 * 8) / 8)"),
+    (
+        "octave_k3v4-r64", K, 192,
+        "ceil(rows * heads * (64 * 4 + ceil(64 / 64) * 16 + 128 * 3 + ceil(128 / 64) * 16) / 8)",
+    ),
+    (
+        "kivi2", K, 96,
+        "ceil((floor(rows / 128) * 128 * heads * width * 2 + floor(rows / 128) * 128 / 32 * heads * width * 32"
+        " + (rows - floor(rows / 128) * 128) * heads * width * 16) / 8)",
+    ),
+    (
+        "kivi4-g16-r48", V, 96,
+        "ceil((max(rows - 48, 0) * heads * width * 4 + max(rows - 48, 0) * heads * ceil(width / 16) * 32"
+        " + (rows - max(rows - 48, 0)) * heads * width * 16) / 8)",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "role", "width", "formula"), FORMULAS, ids=[row[0] for row in FORMULAS])
+def test_a_formula_is_printed_as_one_would_write_it(name: str, role: Role, width: int, formula: str) -> None:
+    assert cache_dtype(name).format(role, width).formula(width) == formula
+
+
+def test_a_row_of_several_plain_parts_is_printed_with_all_of_them() -> None:
+    parts = (Segment(width=64, bits=8), Segment(width=32, bits=16))
+    row = RowFormat(name="two", segments=parts, summary="s", source="s")
+    assert row.formula(96) == "ceil(rows * heads * (64 * 8 + 32 * 16) / 8)"
+    padded = RowFormat(name="padded", segments=(Segment(bits=8),), summary="s", source="s", pad_bits=8)
+    assert padded.formula(96) == "ceil(rows * heads * (width * 8 + 8) / 8)"
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "heads", "width", "period", "saturation"),
+    [
+        # 15 bits a row are whole bytes every 8 rows, 12 bits every 2, 100 bits every 2
+        ("bf16", K, 1, 96, 1, 0), ("int5", K, 1, 3, 8, 0), ("int4", K, 1, 3, 2, 0), ("int2", K, 2, 25, 2, 0),
+        ("q8_0", K, 3, 96, 1, 0), ("kivi2", K, 1, 96, 1024, 128), ("kivi4-g16-r48", V, 3, 96, 384, 48),
+    ],
+)  # fmt: skip
+def test_bytes_repeat_their_step_after_this_many_rows(
+    name: str, role: Role, heads: int, width: int, period: int, saturation: int
+) -> None:
+    layout = cache_dtype(name).format(role, width)
+    assert (layout.period(heads, width), layout.saturation) == (period, saturation)
+
+
+def test_a_name_with_figures_says_them() -> None:
+    ggml = {name: cache_dtype(name).summary for name in ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")}
+    # ggml-common.h: sizes of the blocks
+    assert ggml == {
+        name: f"GGML {name}: {size} B per block of 32 elements"
+        for name, size in zip(ggml, (34, 24, 22, 20, 18, 18), strict=True)
+    }
+    assert cache_dtype("int4-g32").summary == "4-bit elements, one fp16 scale per 32"
+    assert cache_dtype("int4-g32-fp8-zp").summary == "4-bit elements, one fp8 scale and fp8 zero point per 32"
+    assert cache_dtype("int6").summary == "plain 6-bit elements, no metadata"
+    octave = cache_dtype("octave_k3v3-r64")
+    assert (octave.name, octave.summary) == (
+        "octave_k3v3-r64", "Octave: 3/4-bit K, 3-bit V, fp16 scales (vLLM on ROCm only)",
+    )  # fmt: skip
+    assert (cache_dtype("kivi2-g32-r128").name, cache_dtype("kivi2-g32-r64").name) == ("kivi2", "kivi2-g32-r64")
+
+
+def test_formats_made_of_blocks_refuse_what_is_no_multiple_and_others_do_not() -> None:
+    for name in ("q8_0", "iq4_nl", "ultraquant_4bit"):
+        assert (
+            cache_dtype(name).format(K, 32).misfit(63)
+            == f"{name} stores blocks of 32 elements; a width of 63 is no multiple"
+        )
+    for name in ("nvfp4", "mxfp8", "int4-g32", "bf16"):
+        assert cache_dtype(name).format(K, 63).misfit(63) is None
+
+
 def test_aliases_lead_to_formats() -> None:
     for alias, name in ALIASES.items():
         assert cache_dtype(alias) is CACHE_DTYPES[name]
@@ -264,6 +350,34 @@ def test_a_state_keeps_its_own_dtype_whatever_the_cache_is_stored_in() -> None:
 def test_a_wrong_choice_of_formats_is_refused(text: str) -> None:
     with pytest.raises(KvcalcError):
         parse_kv_cache_dtype(text)
+
+
+LONG = "bf16,value=int4-g32,index=fp8_ds_mla,state=fp32,conv=fp32,key=q8_0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x" * 61, f"unknown KV cache format '{'x' * 60}'"),
+        (f"{LONG},fp8", f"two default formats in '{f'{LONG},fp8'[:60]}'"),
+        (f"{LONG},k=fp8", f"the key stream is given twice in '{LONG[:60]}'"),
+        ("y" * 41 + "=bf16", f"unknown stream '{'y' * 40}'"),
+        ("kivi2-g32-r100", "kivi2-g32-r100: the residual must be a multiple of the group"),
+    ],
+    ids=["format", "two defaults", "twice", "stream", "residual"],
+)
+def test_a_refusal_repeats_no_more_than_a_line_of_what_was_given(text: str, message: str) -> None:
+    with pytest.raises(KvcalcError) as caught:
+        parse_kv_cache_dtype(text)
+    assert caught.value.problems[0].message == message
+
+
+def test_a_stream_that_a_format_leaves_out_is_told_which_it_has() -> None:
+    with pytest.raises(KvcalcError) as caught:
+        cache_dtype("kivi2").format(LATENT, 576)
+    (problem,) = caught.value.problems
+    assert problem.message == "kivi2 does not store latent rows of 576 elements (only key and value)"
+    assert problem.help == "give the latent stream its own format, as in latent=bf16"
 
 
 def test_a_choice_names_itself_as_a_user_would_write_it() -> None:

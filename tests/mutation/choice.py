@@ -28,6 +28,10 @@ class Choice:
     by_line: Mapping[tuple[str, int], frozenset[str]]
     seconds: Mapping[str, float]
 
+    def at_import(self, mutant: Mutant) -> bool:
+        """Whether the line runs before any test."""
+        return AT_IMPORT in self.by_line.get((mutant.path, mutant.line), ())
+
     def of(self, mutant: Mutant) -> list[str]:
         """Fastest first. Of a line that (also) runs at import a test may meet the result: all of the file's then."""
         near = self.by_line.get((mutant.path, mutant.line), frozenset({AT_IMPORT}))

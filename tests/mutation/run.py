@@ -59,15 +59,16 @@ def reasons() -> tuple[Reason, ...]:
     return tuple(Reason(**row) for row in rows)
 
 
-def verdicts(
-    chosen: Sequence[tuple[Mutant, Sequence[str]]], seconds: Mapping[str, float]
-) -> Iterator[tuple[Mutant, Verdict]]:
+def verdicts(chosen: Sequence[Mutant], choice: Choice) -> Iterator[tuple[Mutant, Verdict]]:
     """Of every mutant: quickly where only a function's body is changed, else (and where it survives) imported anew."""
-    bodies = {path: in_bodies(path) for path in {mutant.path for mutant, _ in chosen}}
-    quick = [pair for pair in chosen if pair[0].line in bodies[pair[0].path]]
-    slow = [pair for pair in chosen if pair[0].line not in bodies[pair[0].path]]
+    bodies = {path: in_bodies(path) for path in {mutant.path for mutant in chosen}}
+    quick: list[tuple[Mutant, Sequence[str]]] = []
+    slow: list[tuple[Mutant, Sequence[str]]] = []
+    for mutant in chosen:
+        swapped = mutant.line in bodies[mutant.path] and not choice.at_import(mutant)
+        (quick if swapped else slow).append((mutant, choice.of(mutant)))
     with tempfile.TemporaryDirectory() as scratch:
-        found = patched(quick, seconds, Path(scratch) / "verdicts")
+        found = patched(quick, choice.seconds, Path(scratch) / "verdicts")
     if len(found) < len(quick):
         print(f"  ({len(quick) - len(found)} could not be tried quickly)", flush=True)
     found += [SURVIVES] * (len(quick) - len(found))
@@ -82,7 +83,7 @@ def verdicts(
 def tried(room: str, choice: Choice, chosen: Sequence[Mutant], known: Sequence[Reason]) -> Mapping[str, Any]:
     """The room's row of the report."""
     alive, kills = [], []
-    for mutant, verdict in verdicts([(mutant, choice.of(mutant)) for mutant in chosen], choice.seconds):
+    for mutant, verdict in verdicts(chosen, choice):
         row = {key: value for key, value in asdict(mutant).items() if key != "source"}
         if verdict.killed:
             kills.append(row | {"by": verdict.by, "how": verdict.how})
