@@ -11,13 +11,13 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CompileShipped(BuildHookInterface[Any]):
-    """Writes kvcalc/compiled for a wheel. A checkout has none: there, what was edited last must count."""
+    """Writes kvcalc/compiled for a wheel. A checkout and an sdist have none: there, what was edited last must count."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         self._remove()
-        if version == "editable":
+        if self.target_name != "wheel" or version == "editable":
             return
         sys.path.insert(0, self.root)
         from kvcalc.spec.compiling import compile_shipped

@@ -213,6 +213,9 @@ def run() -> None:
     except Exception as error:  # A promise: no traceback reaches a user.
         if os.environ.get("KVCALC_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "kvcalc").startswith("kvcalc"):
+            _say(f"kvcalc: {error.name} is not installed", "  help: `pip install kvcalc` brings all that it needs")
+            sys.exit(2)
         _say(
             f"kvcalc: internal error: {type(error).__name__}: {error}",
             "  help: this is a fault of kvcalc; run again with KVCALC_DEBUG=1 and report it",

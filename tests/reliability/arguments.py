@@ -70,6 +70,8 @@ def cases() -> Iterator[Case]:
             if getattr(parameter, "is_flag", False) or parameter.name in ("help", "hub"):
                 continue
             for value in VALUES:
+                if parameter.name == "paths" and value in ("..", "~"):
+                    continue  # whatever else lies on this machine
                 if parameter.param_type_name == "argument":
                     arguments = ("--", value) if command.name in ("verify", "check") else (*base[1:], "--", value)
                 else:
