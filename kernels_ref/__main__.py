@@ -11,7 +11,7 @@ from kernels_ref import obstacle
 from kvcalc.files import write_whole
 from kvcalc.problems import KvcalcError
 from kvcalc.render.machine import render_json
-from kvcalc.render.problems import print_problems, print_progress
+from kvcalc.render.problems import print_problems, print_remark
 from kvcalc.render.text import render_markdown
 
 
@@ -37,7 +37,7 @@ def main() -> int:
         quick=options.quick,
         seed=options.seed,
         command=" ".join(["python -m kernels_ref", *(Path(part).name for part in sys.argv[1:])]),
-        say=lambda message: print_progress(f"[{time.monotonic() - start:6.1f} s] {message}"),
+        say=lambda message: print_remark(f"[{time.monotonic() - start:6.1f} s] {message}"),
     )
     text = render_json("verify", report)
     if options.json:
@@ -47,7 +47,7 @@ def main() -> int:
     if options.markdown:
         write_whole(str(options.markdown), render_markdown(verify_document(report)).encode())
     for line in report.disagreements:
-        print_progress(f"disagrees: {line}")
+        print_remark(f"disagrees: {line}")
     return 1 if report.disagreements else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -78,6 +78,7 @@ def check(
     world: World | None = None,
     skip_unknown: bool = False,
     stdin_name: str = "<stdin>",
+    advance: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Everything that is wrong with these files and the spec files of these folders.
 
@@ -85,6 +86,7 @@ def check(
         select, ignore: codes or prefixes, already known to exist.
         skip_unknown: pass over named files that are none of ours.
         stdin_name: what `-` is called in findings, and where it is taken to lie.
+        advance: told before each file how many are done, and how many there are.
     """
     settings = settings or Settings()
     run = _Run(
@@ -94,7 +96,10 @@ def check(
     unsure: list[Problem] = []
     checked: list[_Checked] = []
     skipped = shown = 0
-    for candidate in candidates(paths, settings):
+    every = tuple(candidates(paths, settings))
+    for number, candidate in enumerate(every):
+        if advance is not None:
+            advance(number, len(every))
         result = _check_file(candidate, run, MAX_FINDINGS if shown < MAX_IN_FULL else 1)
         if isinstance(result, Problem):
             unsure.append(result)

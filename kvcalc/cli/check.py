@@ -80,6 +80,7 @@ def check(
     from kvcalc.checks.subject import World
     from kvcalc.checks.table import parse_codes
     from kvcalc.checks.walk import refuse_missing
+    from kvcalc.render.progress import progress
 
     paths = paths or ["."]
     for path in paths:
@@ -95,10 +96,11 @@ def check(
         made = _repair(paths, diff, settings=settings, select=chosen, ignore=ignored, world=world)
         if diff:
             raise typer.Exit(1 if made and not exit_zero else 0)
-    report = run_checks(
-        paths, settings=settings, select=chosen, ignore=ignored, world=world, skip_unknown=skip_unknown,
-        stdin_name=stdin_filename,
-    )  # fmt: skip
+    with progress("files") as advance:
+        report = run_checks(
+            paths, settings=settings, select=chosen, ignore=ignored, world=world, skip_unknown=skip_unknown,
+            stdin_name=stdin_filename, advance=advance,
+        )  # fmt: skip
     if not report.files and not skip_unknown:
         warn(f"nothing was checked: no model spec, hardware spec or plan in {', '.join(paths)[:200]}")
     _show(report, output_format.value, output_file)
@@ -111,7 +113,7 @@ def _repair(paths: list[str], diff: bool, **choice: Any) -> int:
     from kvcalc.checks.fixing import changes, write
     from kvcalc.problems import KvcalcError, usage_error
     from kvcalc.render.document import safe
-    from kvcalc.render.problems import print_problems, print_progress
+    from kvcalc.render.problems import print_problems, print_remark
 
     if "-" in paths:
         raise usage_error("standard input cannot be repaired", help="name the file")
@@ -127,7 +129,7 @@ def _repair(paths: list[str], diff: bool, **choice: Any) -> int:
         except KvcalcError as error:
             print_problems(error.problems)
         else:
-            print_progress(f"{change.path}: {change.fixes} repaired")
+            print_remark(f"{change.path}: {change.fixes} repaired")
     return made
 
 

@@ -37,7 +37,7 @@ def verify(
     from kernels_ref.view import verify_document
     from kvcalc.files import write_whole
     from kvcalc.render.machine import render_json
-    from kvcalc.render.problems import print_progress
+    from kvcalc.render.problems import print_remark
 
     report = run(
         models=models or None,
@@ -45,7 +45,7 @@ def verify(
         quick=quick,
         seed=seed,
         command=" ".join(["kvcalc", *sys.argv[1:]]),
-        say=lambda message: print_progress(f"  {message}"),
+        say=lambda message: print_remark(f"  {message}"),
     )
     emit("verify", report, verify_document, output)  # first: an answer that took minutes survives a full disk
     if json_file is not None:

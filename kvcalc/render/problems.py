@@ -35,6 +35,6 @@ def print_warning(message: str) -> None:
     print(f"warning: {one_line(message)}", file=sys.stderr)
 
 
-def print_progress(message: str) -> None:
+def print_remark(message: str) -> None:
     """To standard error: what has been done so far."""
     print(one_line(message), file=sys.stderr, flush=True)

@@ -81,12 +81,14 @@ FLAGS = {
     for command in COMMANDS
 }
 ANY_FLAGS = {"--help", "-h", "--version"}
+OWN_FLAGS = {"--install-completion", "--show-completion"} | ANY_FLAGS
+"""Of `kvcalc` itself."""
 
 
 def unknown(arguments: list[str]) -> list[str]:
     """The command or the flags that do not exist; words in capitals stand for something."""
     if not arguments or arguments[0].startswith("-") or not arguments[0].islower():
-        return [word for word in arguments if word.startswith("-") and word not in ANY_FLAGS]
+        return [word for word in arguments if word.startswith("-") and word not in OWN_FLAGS]
     if arguments[0] not in FLAGS:
         return arguments[:1]
     known = FLAGS[arguments[0]] | ANY_FLAGS

@@ -136,3 +136,29 @@ def test_answers_for_machines_are_the_same_everywhere(where: str, bare: Answers,
     for name, (out, _, _) in bare.items():
         if QUESTIONS[name].for_machines:
             assert found[name][0] == out, name
+
+
+def test_a_bar_is_shown_of_long_work_on_a_terminal_alone(folder: Path) -> None:
+    """A second and less shows none (PATIENCE_S); plans have a test of their own."""
+    code = (
+        "import sys, kvcalc.render.progress as p; p.PATIENCE_S = float(sys.argv.pop())\n"
+        "from kvcalc.cli import run\n"
+        "run()\n"
+    )
+    shown = {}
+    for name, (words, patience, terminal) in {
+        "files": (["check", "--isolated", str(folder), "-o", "concise"], "0", True),
+        "points": (["sweep", "qwen-72b", "-b", "1:70:1", "-s", "1:1000:1", "-o", "csv"], "0", True),
+        "short": (["check", "--isolated", str(folder), "-o", "concise"], "60", True),
+        "piped": (["check", "--isolated", str(folder), "-o", "concise"], "0", False),
+    }.items():
+        reading, writing = pty.openpty() if terminal else os.pipe()
+        command = [sys.executable, "-c", code, *words, patience]
+        subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=writing, check=False, env={**os.environ, "TERM": "xterm"}
+        )
+        os.close(writing)
+        shown[name] = _everything(reading)
+    assert b"files" in shown["files"]
+    assert b"points" in shown["points"]
+    assert (shown["short"], shown["piped"]) == (b"", b"")
