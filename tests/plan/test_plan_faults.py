@@ -17,6 +17,8 @@ from kvcalc.problems import KvcalcError
 WRONG = [
     ("gpus: 0\n", "KV013", 3, 7, "count must be at least 1, got 0"),
     ("gpus: -1\n", "KV013", 3, 7, "count must be at least 1, got -1"),
+    ("gpus: 4097\n", "KV013", 3, 7, "a plan is of at most 4,096 GPUs, got 4097"),
+    ("gpus: 5k\n", "KV013", 3, 7, "more are several deployments: plan one"),
     ("batch_size: many\n", "KV013", 3, 13, "'many' is not a count"),
     ("seq_len: 32Q\n", "KV013", 3, 10, "write it like 8192, 32K (= 32,768) or 32k (= 32,000)"),
     ("encoder_len: -1\n", "KV013", 3, 14, "at least 0"),
@@ -80,7 +82,7 @@ def test_what_is_just_within_the_bounds_is_taken():
     for text in (
         "rate: 2\nisl: 1\nosl: 1\n", "isl: 5\nslo: {ttft: 1s}\n", "slo: {tpot: 1s}\n",
         "objective: cost\nprices: {h200: 1}\n", "expect: {fits: false}\n", "gpus: 3\nexpect: {gpus: 3}\n",
-        "expect: {gpus: 9}\n", "gpu_memory_utilization: 1\n", "node_size: 1\n", "calibration: c.json\n",
+        "expect: {gpus: 9}\n", "gpu_memory_utilization: 1\n", "node_size: 1\n", "gpus: 4096\n", "calibration: c.json\n",
         "lengths: t.csv\nrate: 1\nslo: {ttft: 1s}\n",
     ):  # fmt: skip
         assert list(contradictions(read(PLAN + text).spec)) == []
