@@ -17,7 +17,7 @@ from math import isqrt
 from kvcalc.engines import find_engine
 from kvcalc.plan.demand import Demand
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.planning import Request
+from kvcalc.plan.request import Request
 from kvcalc.plan.search import MAX_GPUS, Search, counts
 from kvcalc.spec.catalog import find_model
 from kvcalc.spec.hardware_catalog import find_hardware

@@ -13,7 +13,7 @@ from kvcalc.plan.demand import Demand
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.planfile import PlanFile, read_plan
-from kvcalc.plan.planning import Request
+from kvcalc.plan.request import Request
 from kvcalc.plan.resolving import Resolved, resolve
 from kvcalc.plan.search import Search
 from kvcalc.problems import KvcalcError, Problem

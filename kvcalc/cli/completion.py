@@ -116,7 +116,7 @@ def tables() -> Mapping[str, Iterable[str]]:
     from kvcalc.engines import NAMES
     from kvcalc.importers.hf_config import ASSUMPTIONS
     from kvcalc.listing import LISTS
-    from kvcalc.plan.planning import OBJECTIVES
+    from kvcalc.plan.request import OBJECTIVES
     from kvcalc.render.reports import REPORTS
     from kvcalc.roofline import FALLBACKS
     from kvcalc.steps import CONVENTIONS

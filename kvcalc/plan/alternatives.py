@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.report import Alternative
+from kvcalc.plan.request import Request
 from kvcalc.plan.search import Minimum, Search
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.hardware_catalog import list_hardware
 from kvcalc.weights.ledger import weight_scheme
-
-if TYPE_CHECKING:
-    from kvcalc.plan.planning import Request
 
 NODES = 4
 """Where nothing fits, alternatives are sought in up to this many nodes."""

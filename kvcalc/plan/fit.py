@@ -7,8 +7,8 @@ from kvcalc.plan.demand import Demand
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Ledger
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.planning import Request
 from kvcalc.plan.report import FitLine, FitReport
+from kvcalc.plan.request import Request
 from kvcalc.plan.search import Search
 from kvcalc.problems import usage_error
 from kvcalc.spec.hardware import HardwareSpec

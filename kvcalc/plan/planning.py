@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Literal
 
-from kvcalc.cache_dtypes import BF16, FormatChoice
-from kvcalc.engines.base import Engine
 from kvcalc.footprint import sequence_bytes
 from kvcalc.formats import ceil_div
 from kvcalc.plan.alternatives import alternatives
-from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.frontier import frontier, largest_batch, pareto
-from kvcalc.plan.layouts import FREE, Pins, check_pins
+from kvcalc.plan.layouts import check_pins
 from kvcalc.plan.ledger import Job
-from kvcalc.plan.lengths import Lengths, Trace
+from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point, Waste
-from kvcalc.plan.search import MAX_GPUS, Progress, Search, counts, node_size, usual
-from kvcalc.plan.times import NODE_LINK, Clock, Network
+from kvcalc.plan.request import OBJECTIVES, Objective, Request
+from kvcalc.plan.search import Progress, Search, counts, usual
 from kvcalc.problems import usage_error
-from kvcalc.roofline import Calibration
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import ModelSpec
 from kvcalc.units import format_rate
-from kvcalc.weights.ledger import WeightScheme
 
-Objective = Literal["gpus", "tpot", "throughput", "cost"]
-OBJECTIVES: Mapping[str, Callable[[Choice], Any]] = {
-    "gpus": lambda c: (c.gpus, c.speed.tpot_s, c.layout.simplicity),
-    "tpot": lambda c: (c.speed.tpot_s, c.gpus, c.layout.simplicity),
-    "throughput": lambda c: (-c.tokens_per_s_per_gpu, c.gpus, c.speed.tpot_s, c.layout.simplicity),
-    "cost": lambda c: (c.cost_per_hour or 0.0, c.speed.tpot_s, c.layout.simplicity),
-}
 SHOWN = 32
 """Choices that a report holds of each kind of GPU."""
 EXPLORED = 4
@@ -42,46 +28,6 @@ EXPLORED = 4
 PROVEN = 8
 """Smaller numbers of GPUs that the proof shows, the nearest first."""
 SLOW = ("tpot", "ttft")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a plan is made for."""
-
-    spec: ModelSpec
-    engine: Engine
-    scheme: WeightScheme
-    demand: Demand
-    formats: FormatChoice = BF16
-    target: Target = field(default_factory=Target)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    encoder_len: int = 0
-    utilization: Fraction | None = None
-    overheads: Mapping[str, int] = field(default_factory=dict)
-    node: int | None = None
-    node_link: int = NODE_LINK
-    pins: Pins = FREE
-    max_gpus: int = MAX_GPUS
-    objective: Objective = "gpus"
-    prices: Mapping[str, float] = field(default_factory=dict)
-    """GPU -> price of one per hour."""
-    calibration: Calibration | None = None
-    trace: Trace | None = None
-    alternatives: bool = True
-    frontier: bool = False
-    """Whether to look at all batch sizes too: tokens per user against tokens per GPU."""
-
-    def job(self) -> Job:
-        return Job(
-            self.spec, self.engine, self.scheme, self.formats, self.options, self.encoder_len, self.utilization,
-            self.overheads,
-        )  # fmt: skip
-
-    def search(self, job: Job, hardware: HardwareSpec) -> Search:
-        node = self.node or node_size(hardware)
-        clock = Clock(job, hardware, Network(hardware, node, self.node_link), self.calibration)
-        price = self.prices.get(hardware.name)
-        return Search(job, hardware, clock, self.demand, self.target, node, self.pins, price)
 
 
 def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | None = None) -> PlanReport:

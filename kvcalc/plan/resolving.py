@@ -16,8 +16,9 @@ from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Pins, check_pins
 from kvcalc.plan.lengths import Lengths, Trace, load_trace
 from kvcalc.plan.planfile import BYTE_RATE, DURATION, GPUS, PlanFile, PlanSpec, contradictions, placed
-from kvcalc.plan.planning import OBJECTIVES, Request, plan
+from kvcalc.plan.planning import plan
 from kvcalc.plan.report import PlanReport
+from kvcalc.plan.request import OBJECTIVES, Request
 from kvcalc.plan.search import MAX_GPUS
 from kvcalc.plan.times import NODE_LINK
 from kvcalc.problems import KvcalcError, usage_error

@@ -11,8 +11,9 @@ from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.plan.alternatives import MORE, OTHERS
 from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.planning import Request, plan
+from kvcalc.plan.planning import plan
 from kvcalc.plan.report import Alternative
+from kvcalc.plan.request import Request
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.hardware_catalog import find_hardware, list_hardware
 from kvcalc.weights.ledger import weight_scheme

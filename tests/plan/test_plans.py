@@ -12,7 +12,8 @@ from kvcalc.plan.fit import fit
 from kvcalc.plan.layouts import Layout, Pins, candidates
 from kvcalc.plan.ledger import Ledger
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.planning import Request, plan
+from kvcalc.plan.planning import plan
+from kvcalc.plan.request import Request
 from kvcalc.problems import KvcalcError
 from kvcalc.roofline import roofline
 from kvcalc.spec.catalog import find_model
