@@ -12,6 +12,7 @@ import pytest
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.footprint import Workload, footprint
 from kvcalc.importers.gguf import load_gguf
+from kvcalc.importers.gguf_header import read_header
 from kvcalc.importers.load import spec_of
 from kvcalc.problems import KvcalcError
 
@@ -233,3 +234,29 @@ def test_hostile_headers_end_in_a_problem(tmp_path: Path, name: str) -> None:
     with pytest.raises(KvcalcError) as caught:
         load_gguf(str(path))
     assert caught.value.problems[0].path == str(path)
+
+
+def test_texts_are_kept_up_to_a_bound(tmp_path: Path) -> None:
+    """40 texts of 1 MiB: what comes beyond 32 MiB is skipped over, and what is no text still read."""
+    path = tmp_path / "x.gguf"
+    texts = [pair(f"k{n:02}", 8, struct.pack("<Q", 2**20) + b"x" * 2**20) for n in range(40)]
+    path.write_bytes(header(*texts, pair("last", 4, struct.pack("<I", 7))))
+    found = read_header(str(path))
+    assert [found[f"k{n:02}"] is None for n in range(40)] == [False] * 31 + [True] * 9
+    assert found["last"] == 7
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        [pair(f"k{n:03}", 9, struct.pack("<IQ", 0, 20_000) + bytes(20_000)) for n in range(101)],
+        [pair("k", 9, struct.pack("<IQ", 8, 2_000_001) + bytes(16))],
+    ],
+    ids=["numbers", "words"],
+)
+def test_entries_of_all_arrays_together_are_bounded(arrays: list[bytes], tmp_path: Path) -> None:
+    """2,000 arrays of 20,000 numbers took 1.5 GiB, ten million words 17 s."""
+    path = tmp_path / "x.gguf"
+    path.write_bytes(header(*arrays))
+    with pytest.raises(KvcalcError, match="entries of arrays"):
+        read_header(str(path))

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -204,3 +205,20 @@ def test_the_user_is_told(tmp_path: Path, ladder: TiersReport, monkeypatch: pyte
     with pytest.raises(KvcalcError) as told:
         plot_tiers(ladder, str(tmp_path / "picture.png"))
     assert told.value.problems[0].help == "pip install 'kvcalc[plot]'"
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "a$b$", "x\x07\x1b[2J", "\u540d\u524d", "\u202e<b>&", "--", "_x"])
+def test_any_name_can_be_drawn(
+    name: str, tmp_path: Path, ladder: TiersReport, roof: RooflineReport, one_plane: SweepReport,
+    recwarn: pytest.WarningsRecorder,
+) -> None:  # fmt: skip
+    """Names are no formulas, no markup, and no warning where the font lacks a letter."""
+    for draw, report in (
+        (plot_tiers, replace(ladder, model=name, gpu=name, calibration=name)),
+        (plot_roofline, replace(roof, gpu=name, calibration=name)),
+        (plot_sweep, replace(one_plane, planes=tuple(replace(plane, model=name) for plane in one_plane.planes))),
+    ):
+        path = tmp_path / "x.svg"
+        draw(report, str(path))  # type: ignore[operator]
+        ElementTree.parse(path)
+    assert not recwarn.list
