@@ -146,6 +146,6 @@ TARGETS: Mapping[str, Target] = {
     "model-edits": edits("model-yaml", model_yaml, lambda: documents("model_specs"), 30),
     "hardware-yaml": Target(hardware_yaml, lambda: yaml_seeds("kvcalc/hardware"), 40, YAML_WORDS),
     "hardware-edits": edits("hardware-yaml", hardware_yaml, lambda: documents("kvcalc/hardware"), 15),
-    "plan-yaml": Target(plan_yaml, _plan_seeds, 3, _PLAN_WORDS),
-    "plan-edits": edits("plan-yaml", plan_yaml, _plan_documents, 1),
+    "plan-yaml": Target(plan_yaml, _plan_seeds, 5, _PLAN_WORDS),
+    "plan-edits": edits("plan-yaml", plan_yaml, _plan_documents, 2),
 }

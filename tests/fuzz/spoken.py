@@ -148,5 +148,5 @@ _LINES = (
 
 TARGETS: Mapping[str, Target] = {
     "words": Target(words, lambda: _TEXTS, 100, "K M GiB TB/s ms : * + , @ = . key value gqa mla window kv: vllm fp8"),
-    "command-line": Target(command_line, lambda: _LINES, 2, "--engine -s -b -o --gpu --as -tp --set json csv - -f"),
+    "command-line": Target(command_line, lambda: _LINES, 5, "--engine -s -b -o --gpu --as -tp --set json csv - -f"),
 }
