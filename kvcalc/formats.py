@@ -150,9 +150,9 @@ class RowFormat:
         return 0
 
     def formula(self, width: int) -> str:
-        only = self.segments[0]
-        if len(self.segments) == 1 and not (only.group_bits or self.pad_bits or only.bits % 8):
-            return f"rows * heads * width * {only.bits // 8}"
+        first, *others = self.segments
+        if not (others or first.group_bits or self.pad_bits or first.bits % 8):
+            return f"rows * heads * width * {first.bits // 8}"
         terms = [segment.formula(width) for segment in self.segments]
         terms += [str(self.pad_bits)] if self.pad_bits else []
         return f"ceil(rows * heads * ({' + '.join(terms)}) / 8)"

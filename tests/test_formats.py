@@ -218,6 +218,8 @@ FORMULAS = [
     ("int5", K, 3, "ceil(rows * heads * (width * 5) / 8)"),
     ("fp8_per_token_head", K, 96, "ceil(rows * heads * (width * 8 + 1 * 32) / 8)"),
     ("q8_0", K, 96, "ceil(rows * heads * (width * 8 + ceil(width / 32) * 16) / 8)"),
+    ("fp8_ds_mla", LATENT, 576, "ceil(rows * heads * (512 * 8 + ceil(512 / 128) * 32 + 64 * 16) / 8)"),
+    ("fp8_ds_mla", INDEX, 128, "ceil(rows * heads * (width * 8 + ceil(width / 128) * 32) / 8)"),
     (
         "fp8_ds_mla", LATENT, 512,
         "ceil(rows * heads * (448 * 8 + ceil(448 / 64) * 8 + 64 * 16 + 8) / 8)",
@@ -249,6 +251,8 @@ def test_a_row_of_several_plain_parts_is_printed_with_all_of_them() -> None:
     parts = (Segment(width=64, bits=8), Segment(width=32, bits=16))
     row = RowFormat(name="two", segments=parts, summary="s", source="s")
     assert row.formula(96) == "ceil(rows * heads * (64 * 8 + 32 * 16) / 8)"
+    wide = RowFormat(name="wide", segments=(Segment(bits=64),), summary="s", source="s")
+    assert wide.formula(96) == "rows * heads * width * 8"
     padded = RowFormat(name="padded", segments=(Segment(bits=8),), summary="s", source="s", pad_bits=8)
     assert padded.formula(96) == "ceil(rows * heads * (width * 8 + 8) / 8)"
 
