@@ -25,11 +25,12 @@ Answers = Mapping[str, tuple[bytes, bytes, dict[str, Any]]]
 
 
 def answers(
-    folder: Path, *, preload: tuple[str, ...] = (), terminal: bool = False, backwards: bool = False, cwd: Path,
+    folder: Path, *, preload: tuple[str, ...], terminal: bool = False, backwards: bool = False, cwd: Path,
     **environment: str,
 ) -> Answers:  # fmt: skip
     """Every question, asked in one place and environment."""
-    questions = {name: question.arguments(folder) for name, question in QUESTIONS.items()}
+    asked = {name: question for name, question in QUESTIONS.items() if preload or question.alone}
+    questions = {name: question.arguments(folder) for name, question in asked.items()}
     if backwards:
         questions = dict(reversed(questions.items()))
         files = questions["check csv"]
@@ -60,7 +61,7 @@ def answers(
     assert process.wait() == 0, texts
     reports = json.loads(said)
     out, err = (_parts(texts[end]) for end, _ in ends)
-    return {name: (out[name], err[name], reports[name]) for name in QUESTIONS}
+    return {name: (out[name], err[name], reports[name]) for name in asked}
 
 
 def _everything(end: int) -> bytes:
@@ -92,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bare(folder: Path) -> Answers:
     """Each in a bare interpreter."""
-    return answers(folder, cwd=folder.parent / "elsewhere")
+    return answers(folder, preload=(), cwd=folder.parent / "elsewhere")
 
 
 def test_every_command_is_asked() -> None:
@@ -100,7 +101,7 @@ def test_every_command_is_asked() -> None:
     assert {command.name for command in COMMANDS} <= asked
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", [name for name, question in QUESTIONS.items() if question.alone])
 def test_it_answers_imports_what_it_may_and_stays_small(name: str, bare: Answers) -> None:
     out, err, report = bare[name]
     question = QUESTIONS[name]
@@ -125,17 +126,20 @@ ELSEWHERE: Mapping[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("where", ELSEWHERE)
-def test_answers_for_machines_are_the_same_everywhere(where: str, bare: Answers, folder: Path) -> None:
+def test_answers_for_machines_are_the_same_everywhere(bare: Answers, folder: Path) -> None:
     """Hash seeds, languages, time zones, terminals, folders, the order of questions and of files."""
     cwd = folder.parent / "elsewhere" / "deeper"
     cwd.mkdir(exist_ok=True)
     drawn = (folder / "tiers.svg").read_bytes()
-    found = answers(folder, preload=PRELOADED, cwd=cwd, **ELSEWHERE[where])
-    assert (folder / "tiers.svg").read_bytes() == drawn
-    for name, (out, _, _) in bare.items():
-        if QUESTIONS[name].for_machines:
-            assert found[name][0] == out, name
+    found: list[Answers] = [bare]
+    for where in ELSEWHERE.values():
+        found.append(answers(folder, preload=PRELOADED, cwd=cwd, **where))
+        assert (folder / "tiers.svg").read_bytes() == drawn
+    for name, question in QUESTIONS.items():
+        if question.for_machines:
+            said = {asked[name][0] for asked in found if name in asked}
+            assert len(said) == 1, (name, said)
+    assert all(asked[name][2]["code"] == QUESTIONS[name].code for asked in found for name in asked)
 
 
 def test_a_bar_is_shown_of_long_work_on_a_terminal_alone(folder: Path) -> None:
