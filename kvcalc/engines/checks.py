@@ -37,7 +37,7 @@ def version_key(version: str) -> tuple[int, int, int]:
         KvcalcError: not a version.
     """
     parts: list[int] = []
-    for part in version.removeprefix("v").split(".")[:3]:
+    for part in version.removeprefix("v").split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits or len(digits) > 6:
             break

@@ -24,6 +24,7 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     rows_bytes,
+    state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -84,10 +85,9 @@ def _as_cached(spec: ModelSpec, settings: Settings) -> ModelSpec:
     return replace(spec, attention=cast("Mapping[str, AttentionKind]", expanded))
 
 
-def _copies(part: Sequence[Stream]) -> int:
-    """A latent window without compressed rows beside it is stored as keys and as values."""
-    lone = any(s.role is Role.LATENT and isinstance(s.extent, Window) and s.label for s in part)
-    return 2 if lone and not any(isinstance(s.extent, Strided) for s in part) else 1
+def _copies(window: Stream, part: Sequence[Stream]) -> int:
+    """The window of compressed attention is stored as keys and as values where no compressed rows stand beside it."""
+    return 2 if window.label and not any(isinstance(s.extent, Strided) for s in part) else 1
 
 
 def _size(
@@ -100,7 +100,7 @@ def _size(
         return rows_bytes(stream, count, formats, heads=heads)
 
     if stream.role is Role.CONV:
-        return rows(stream.extent.rows(1, 0) + 1)
+        return rows(state_rows(stream) + 1)
     if stream.role is Role.STATE:
         return rows(1)
     if stream.role is Role.BUFFER:
@@ -109,23 +109,21 @@ def _size(
         return rows(stream.extent.rows(tokens, workload.encoder_len))
     if settings.cache == "quantized":
         full_tail = tokens - (tokens - (settings.prompt_len or tokens) + 1) % settings.residual_length
-        lengths = (
-            (tokens, full_tail) if moment == "highest" and full_tail > (settings.prompt_len or tokens) else (tokens,)
-        )
+        lengths = (tokens, full_tail) if moment == "highest" else (tokens,)
         return max(_quantised(stream, length, settings, heads) for length in lengths)
     if settings.cache == "static":
         limit = settings.max_cache_len or workload.seq_len
         return rows(min(limit, stream.extent.size) if isinstance(stream.extent, Window) else limit)
     if isinstance(stream.extent, Window):
         most = {"kept": stream.extent.size - 1, "after_prefill": tokens}.get(moment, stream.extent.size)
-        return _copies(part) * rows(min(tokens, most))
+        return _copies(stream, part) * rows(min(tokens, most))
     return rows(tokens)
 
 
 def _buffer(stream: Stream, part: Sequence[Stream], tokens: int, formats: FormatChoice, moment: Moment) -> int:
     """Inputs of the compressor that wait for a full stride, and the previous stride where strides overlap."""
     stride = next(s.extent.stride for s in part if isinstance(s.extent, Strided))
-    overlaps = stream.extent.rows(2 * stride, 0) > stride
+    overlaps = stream.extent.saturation > stride
     waiting = {"after_prefill": tokens, "highest": min(tokens, stride - 1)}.get(moment, tokens % stride)
     size = rows_bytes(stream, waiting, formats)
     if overlaps and tokens >= stride:

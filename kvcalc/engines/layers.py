@@ -70,7 +70,7 @@ def heads_per_rank(stream: Stream, tensor: int, engine: str) -> int:
     Raises:
         KvcalcError: neither divides the other; such engines refuse to load the model.
     """
-    if stream.sharding is Sharding.REPLICATED or tensor == 1:
+    if stream.sharding is Sharding.REPLICATED:
         return stream.heads
     if stream.heads % tensor == 0:
         return stream.heads // tensor
@@ -137,6 +137,11 @@ def rows_bytes(stream: Stream, rows: int, formats: FormatChoice, *, heads: int |
     """Bytes of `rows` rows of a stream (with `heads` of its heads)."""
     stored = stream.format(formats)
     return ceil_div(stored.bits(rows, stream.heads if heads is None else heads, stream.width), 8)
+
+
+def state_rows(stream: Stream) -> int:
+    """Rows of a state or a convolution, whatever the tokens."""
+    return stream.extent.rows(0, 0)
 
 
 def logical_bytes(stream: Stream, workload: Workload, formats: FormatChoice) -> int:

@@ -16,7 +16,16 @@ from dataclasses import dataclass, field
 from kvcalc.cache_dtypes import FormatChoice, cache_dtype
 from kvcalc.engines.base import Allocation, Engine, Figure, Parallel
 from kvcalc.engines.checks import check_counts, check_formats
-from kvcalc.engines.layers import Share, assemble, layer_streams, logical_bytes, rows_bytes, stage_of_layers, with_roles
+from kvcalc.engines.layers import (
+    Share,
+    assemble,
+    layer_streams,
+    logical_bytes,
+    rows_bytes,
+    stage_of_layers,
+    state_rows,
+    with_roles,
+)
 from kvcalc.footprint import Workload
 from kvcalc.formats import STATE_ROLES, Role, ceil_div
 from kvcalc.problems import usage_error
@@ -85,7 +94,7 @@ def cells(settings: Settings, *, batch: int = 1, seq_len: int = 0) -> Cells:
     if settings.kv_unified:
         each, streams = context, 1
     else:
-        each, streams = _pad(max(1, context // sequences)), sequences
+        each, streams = _pad(context // sequences) or PADDING, sequences
         context = each * streams
     ubatch = min(settings.n_ubatch, settings.n_batch, context)
     return Cells(n_ctx=context, per_sequence=each, streams=streams, sequences=sequences, ubatch=ubatch)
@@ -100,7 +109,7 @@ def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
 
 def _check(spec: ModelSpec, workload: Workload, settings: Settings, context: Cells) -> None:
     parallel = settings.parallel
-    if parallel.tensor > 1 or parallel.data > 1 or parallel.decode_context > 1:
+    if parallel.tensor > 1 or parallel.data > 1:
         raise usage_error("llama.cpp splits layers over devices, not heads or tokens", help="use -pp for -sm layer")
     check_formats(NAME, workload.formats, FORMATS)
     value = workload.formats.by_role.get(Role.VALUE, workload.formats.default)
@@ -165,7 +174,7 @@ def _share(
     stream: Stream, stage: int, context: Cells, workload: Workload, formats: FormatChoice, settings: Settings
 ) -> Share:
     count = stream_cells(stream, context, settings, workload.encoder_len)
-    rows = stream.extent.rows(1, 0) if stream.role in STATE_ROLES else 1
+    rows = state_rows(stream) if stream.role in STATE_ROLES else 1
     size = rows_bytes(stream, rows, formats) * count
     logical = logical_bytes(stream, workload, formats) * workload.batch_size
     cause = "padding and unused cells of the context"
@@ -203,17 +212,22 @@ def caches(spec: ModelSpec, formats: FormatChoice, settings: Settings, context: 
     """The caches of keys and values: of full layers, and of windows apart."""
     found: list[CacheLine] = []
     for windowed in (False, True):
-        sums, layers, count = [0, 0], 0, 0
-        for layer in layer_streams(spec):
-            mine = [s for s in layer.streams if s.role not in STATE_ROLES and isinstance(s.extent, Window) == windowed]
-            layers += bool(mine)
-            for stream in mine:
-                total = stream_cells(stream, context, settings)
-                count = total // context.streams
-                sums[stream.role is Role.VALUE] += rows_bytes(stream, 1, formats) * total
-        if layers:
-            line = CacheLine(cells=count, layers=layers, key_bytes=sums[0], value_bytes=sums[1], windowed=windowed)
-            found.append(line)
+        kept = [
+            [s for s in layer.streams if s.role not in STATE_ROLES and isinstance(s.extent, Window) == windowed]
+            for layer in layer_streams(spec)
+        ]
+        sizes = [(s.role, stream_cells(s, context, settings), rows_bytes(s, 1, formats)) for mine in kept for s in mine]
+        if sizes:
+            values = sum(cells * row for role, cells, row in sizes if role is Role.VALUE)
+            found.append(
+                CacheLine(
+                    cells=max(cells for _, cells, _ in sizes) // context.streams,
+                    layers=sum(map(bool, kept)),
+                    key_bytes=sum(cells * row for _, cells, row in sizes) - values,
+                    value_bytes=values,
+                    windowed=windowed,
+                )
+            )
     return tuple(found)
 
 

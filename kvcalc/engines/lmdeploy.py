@@ -26,6 +26,7 @@ from kvcalc.engines.layers import (
     logical_bytes,
     rows_bytes,
     staged,
+    state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -82,7 +83,8 @@ def _tensors(stream: Stream, heads: int, formats: FormatChoice, settings: Settin
         return content, content
     stored, parts = formats.format(stream.role, stream.width, stream.dtype), [content]
     if isinstance(stored, RowFormat) and stored.name.startswith("lmdeploy_"):
-        data = block * heads * stream.width * stored.segments[0].bits // 8
+        (segment,) = stored.segments
+        data = block * heads * stream.width * segment.bits // 8
         parts = [data, content - data]
     return content, sum(ceil_div(part, TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT for part in parts)
 
@@ -135,7 +137,7 @@ def _share(stream: Stream, stage: int, workload: Workload, formats: FormatChoice
     heads = _heads(stream, settings)
     if stream.role in STATE_ROLES:
         whole = logical
-        rank = rows_bytes(stream, stream.extent.rows(1, 0), formats, heads=heads)
+        rank = rows_bytes(stream, state_rows(stream), formats, heads=heads)
         waste: tuple[tuple[str, int], ...] = ()
         total = rank * parallel.tensor
     else:

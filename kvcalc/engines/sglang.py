@@ -25,6 +25,7 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     rows_bytes,
+    state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -101,7 +102,7 @@ def _rank_row(stream: Stream, formats: FormatChoice, settings: Settings) -> int:
     """
     share = settings.parallel.decode_context if stream.role not in STATE_ROLES else 1
     heads = heads_per_rank(stream, settings.parallel.tensor // share, NAME)
-    rows = stream.extent.rows(1, 0) if stream.role in STATE_ROLES else 1
+    rows = state_rows(stream) if stream.role in STATE_ROLES else 1
     row = rows_bytes(stream, rows, formats, heads=heads)
     return row * share if stream.role is Role.INDEX else row
 
@@ -153,15 +154,10 @@ def _pool_tokens(layers: tuple[LayerStreams, ...], tokens: int, batch: int, sett
     """(full slots, window slots, window slots in use) of pools that just hold `batch` sequences of whole pages."""
     page = page_size(layers, settings)
     spans = [s.extent.size for layer in layers for s in layer.streams if isinstance(s.extent, Window)]
-    need = batch * window_need(max(spans, default=0), tokens, page)
     if not spans or not settings.hybrid_swa:
-        return batch * tokens, 0, 0
-    grows = any(
-        s.extent.grows and not _is_window(s, settings) and s.role not in STATE_ROLES
-        for layer in layers
-        for s in layer.streams
-    )
-    if not grows:
+        return (batch * tokens,) * 3
+    need = batch * window_need(max(spans), tokens, page)
+    if not any(s.extent.grows for layer in layers for s in layer.streams):
         return need, need, need
     ratio = settings.swa_full_tokens_ratio
     full = max(batch * tokens, ceil_div(ceil_div(need * ratio.denominator, ratio.numerator), page) * page)
@@ -279,7 +275,7 @@ def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, fo
         tokens=tokens * settings.parallel.decode_context,
         max_model_len=limit,
         units_per_request=ceil_div(limit, page) * page,
-        concurrency=Fraction(tokens * settings.parallel.decode_context, ceil_div(limit, page) * page or 1),
+        concurrency=Fraction(tokens * settings.parallel.decode_context, ceil_div(limit, page) * page),
         max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, page) * page <= tokens, limit),
         log_lines=tuple(log_lines(spec, stored, settings, tokens, window_tokens, states)),
         notes=(f"{states:,} state slots",) if states else (),

@@ -112,7 +112,7 @@ def _weights(spec: ModelSpec, settings: Any) -> int:
 
     parallel = settings.parallel
     sharding = WeightSharding(tensor=parallel.tensor, pipeline=parallel.pipeline, data=parallel.data)
-    drafts = getattr(settings, "num_speculative_tokens", 0) > 0
+    drafts = settings.num_speculative_tokens > 0
     return max(stage.total for stage in weight_bytes_per_stage(spec, weight_scheme(spec), sharding, mtp=drafts))
 
 

@@ -26,6 +26,7 @@ from kvcalc.engines.layers import (
     logical_bytes,
     rows_bytes,
     staged,
+    state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
@@ -69,18 +70,18 @@ def _heads(stream: Stream, settings: Settings) -> int:
     return ceil_div(stream.heads, settings.parallel.tensor)
 
 
-def _rows(stream: Stream, workload: Workload, settings: Settings) -> tuple[int, bool]:
-    """Rows of whole blocks of one sequence, and whether a window is kept in full."""
+def _rows(stream: Stream, workload: Workload, settings: Settings) -> int:
+    """Rows of whole blocks of one sequence."""
     if stream.role in STATE_ROLES:
-        return stream.extent.rows(1, 0), False
-    rows, full = workload.seq_len, isinstance(stream.extent, Window) and not settings.window_blocks
+        return state_rows(stream)
+    rows, block = workload.seq_len, settings.block_size
     if isinstance(stream.extent, Encoder):
         rows = workload.encoder_len
-    elif isinstance(stream.extent, Window) and not full:
+    elif isinstance(stream.extent, Window) and settings.window_blocks:
         # A window that has moved straddles one block more.
         kept = min(rows, stream.extent.size)
-        return (ceil_div(kept, settings.block_size) + (rows > kept)) * settings.block_size, False
-    return ceil_div(rows, settings.block_size) * settings.block_size, full
+        return (ceil_div(kept, block) + (rows > kept)) * block
+    return ceil_div(rows, block) * block
 
 
 def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
@@ -100,7 +101,8 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
         for stream in layer.streams:
             if stream.role is Role.BUFFER or isinstance(stream.extent, Strided):
                 raise usage_error("TensorRT-LLM's caches for compressed attention are not modelled", help="use vllm")
-            rows, in_full = _rows(stream, workload, settings)
+            rows = _rows(stream, workload, settings)
+            in_full = isinstance(stream.extent, Window) and not settings.window_blocks
             logical = logical_bytes(stream, workload, stored)
             content = rows_bytes(stream, rows, stored)
             rank = rows_bytes(stream, rows, stored, heads=_heads(stream, settings))
@@ -121,7 +123,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
         unit_bytes=max(_block_bytes(spec, stored, settings)), units=blocks * here,
     )  # fmt: skip
     one = Figure(name="sequence", meaning="whole blocks of one sequence", units=blocks,
-                 bytes=answer.per_rank_bytes // max(1, here))  # fmt: skip
+                 bytes=answer.per_rank_bytes // here)  # fmt: skip
     return replace(answer, figures=(one,))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from engine_factories import compressed, cross, full, gdn, kda, mamba2, mla, model, parallel, sliding, sparse
 
-from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.engines import find_engine
+from kvcalc.cache_dtypes import BF16, parse_kv_cache_dtype
+from kvcalc.engines import find_engine, sglang
 from kvcalc.engines.base import Capacity
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import ModelSpec
@@ -103,10 +103,19 @@ def test_sglang_slots_of_full_layers() -> None:
         f"KV Cache is allocated. #tokens: {slots}, K size: {key:.2f} GB, V size: {key / 2:.2f} GB",
     )
     assert capacity("sglang", DENSE, (9000 * ROW, 8000 * ROW), pp=2).units == 4000
-    assert capacity("sglang", DENSE, 500 * 3 * ROW, block_size=64).tokens == 448
-    assert capacity("sglang", DENSE, 1000 * 3 * ROW, max_model_len=65, block_size=64).units_per_request == 128
+    paged = capacity("sglang", DENSE, 500 * 3 * ROW, block_size=64)
+    assert (counts(paged), paged.unit_tokens) == ((3 * ROW, 448, 448, 448), 1)
+    assert (paged.units_per_request, paged.concurrency) == (1024, Fraction(448, 1024))
+    # a padding page of 65,536 slots is seen in two decimals: 6,144 B a slot and side
+    large = capacity("sglang", DENSE, 2**33, block_size=2**16)
+    side = (large.tokens + 2**16) * 3 * 2048 / 2**30
+    assert large.log_lines == (
+        f"KV Cache is allocated. #tokens: {large.tokens}, K size: {side:.2f} GB, V size: {side:.2f} GB",
+    )
     assert capacity("sglang", DENSE, 1).log_lines == ()
-    assert capacity("sglang", DENSE, 500 * 3 * ROW, tp=16, dcp=2).tokens == 8 * 500 * 2
+    shared = capacity("sglang", DENSE, 500 * 3 * ROW, tp=16, dcp=2)
+    assert (shared.tokens, shared.concurrency) == (8 * 500 * 2, 8)
+    assert capacity("sglang", DENSE, 500 * 3 * ROW, tp=4, dcp=2).tokens == 2 * 500 * 2  # 4 heads on a rank
 
 
 def test_sglang_slots_of_latents() -> None:
@@ -136,6 +145,32 @@ def test_sglang_pools_of_windows() -> None:
     size = ((slots + 1) + (int(slots * 0.8) + 1) * 2) * ROW / 2**30
     assert large.log_lines == (f"SWAKVPool mem usage: {size:.2f} GB, swa size: {int(slots * 0.8)}, full size: {slots}",)
     assert capacity("sglang", WINDOWED, 999 * ROW, hybrid_swa=False).units == 333
+
+
+def test_sglang_buffers_hold_a_page_or_a_slot_more() -> None:
+    """memory_pool.py:2580 and 4856; indexer keys in (size + page + 1) // page pages of their own."""
+    cells = sglang.Pools(full=100, window=7, state=11, index=10)
+    assert sglang.pool_bytes(cells, 64, tokens=127) == 191 * 90 + 3 * 64 * 10
+    assert sglang.pool_bytes(cells, 64, tokens=126) == 190 * 90 + 2 * 64 * 10
+    assert sglang.pool_bytes(cells, 2, window_tokens=5) == 7 * 7
+    assert sglang.pool_bytes(cells, 2, states=5) == 6 * 11
+    assert sglang.pool_bytes(cells, 2) == 0
+
+
+def test_sglang_sides_are_the_fullest_stages() -> None:
+    """Keys of 128 and values of 64 elements; windows and states live elsewhere; latents count as keys."""
+    one = sglang.Settings()
+
+    def sides(spec: ModelSpec, settings: sglang.Settings = one) -> tuple[int, int]:
+        return sglang.side_bytes(spec, sglang.engine_formats(spec, BF16), settings, 10)
+
+    assert sides(model({"f": full(8, 128, 64)}, "fff")) == (10 * 3 * 2048, 10 * 3 * 1024)
+    assert sides(model({"f": full()}, "fff"), sglang.Settings(parallel=parallel(pp=2))) == (
+        10 * 2 * 2048,
+        10 * 2 * 2048,
+    )
+    assert sides(WINDOWED) == sides(HYBRID) == (10 * 2048, 10 * 2048)
+    assert sides(model({"m": sparse()}, "m")) == (10 * (1152 + 132), 0)
 
 
 def test_sglang_states_take_nine_tenths_as_much_as_tokens() -> None:
@@ -189,7 +224,10 @@ def test_vllms_tightest_stage_decides() -> None:
     # a stage of layers without a cache has no say
     bare = capacity("vllm", model({"f": full()}, ["", "f"], context=1000), (0, 10 * 16 * ROW), pp=2)
     assert (bare.units, bare.budget_bytes) == (10, 10 * 16 * ROW)
-    nothing = capacity("vllm", model({"f": full()}, [""], context=77), 5)
+    bare = model({"f": full()}, ["", ""], context=77)
+    assert capacity("vllm", bare, (5, 7), pp=2).budget_bytes == 5
+    assert capacity("vllm", bare, 5, version="0.20.0").tokens == 0
+    nothing = capacity("vllm", bare, 5)
     assert (nothing.units, nothing.units_per_request, nothing.concurrency, nothing.unit_tokens) == (0, 0, 0, 77)
 
 
@@ -197,6 +235,8 @@ def test_vllm_counts_an_encoders_blocks_and_lone_states() -> None:
     """Whisper's 1,500 tokens are 94 blocks of cross-attention beside 28 of 448 tokens."""
     spec = model({"f": full(20, 64), "x": cross(20)}, [("f", "x")] * 2, encoder=1500, context=448)
     assert capacity("vllm", spec, 10**9).units_per_request == 28 + 94
+    unknown = model({"f": full(), "x": cross(8)}, [("f", "x")], context=448)
+    assert capacity("vllm", unknown, 10**9).units_per_request == 28
     # a model of states alone: one block a request, as long as the context
     states = model({"a": kda()}, "aa", context=1000, model_type="kimi_linear")
     found = capacity("vllm", states, 10**9, version="0.20.0")

@@ -255,7 +255,12 @@ def test_transformers_4_expanded_the_latent() -> None:
     spec = model({"m": mla()}, "mm")
     old = hf_transformers.allocate(spec, work(100), hf_transformers.Settings(version="4.57.6"))
     assert old.allocated_bytes == 2 * 100 * 128 * (192 + 128) * 2
-    assert hf_transformers.allocate(spec, work(100), hf_transformers.Settings()).allocated_bytes == 2 * 100 * 576 * 2
+    for version in ("5.0.0", "5.23.0"):
+        new = hf_transformers.allocate(spec, work(100), hf_transformers.Settings(version=version))
+        assert new.allocated_bytes == 2 * 100 * 576 * 2
+    indexed = model({"m": sparse(), "f": full()}, "mf")
+    old = hf_transformers.allocate(indexed, work(100), hf_transformers.Settings(version="4.57.6"))
+    assert old.allocated_bytes == 100 * 128 * (192 + 128) * 2 + 100 * 4096
 
 
 # --- llama.cpp

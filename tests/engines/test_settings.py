@@ -219,8 +219,9 @@ def test_the_longest_that_fits_is_found_by_halving(limit: int) -> None:
             return n <= longest
 
         assert longest_that_fits(fits, limit) == longest
-        assert len(asked) <= 8
+        assert len(asked) <= limit.bit_length()
     assert longest_that_fits(lambda n: True, limit) == limit
+    assert longest_that_fits(lambda n: False, limit) == 0
 
 
 def test_a_context_is_given_or_the_models_or_unknown() -> None:

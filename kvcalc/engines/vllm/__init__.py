@@ -47,7 +47,8 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
         for group, page, count in kinds
     )
     total = parallel.tensor * sum(per_stage)
-    per_rank = max(per_stage, default=0) * here
+    per_rank = max(per_stage) * here
+    sizes = {page.block_size for page in _all(shared)}
     waste = collect(item for g in shared.groups for item in _waste(g, held[id(g)], workload, settings, shared))
     return Allocation(
         engine=NAME,
@@ -70,7 +71,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
         ),
         reserve=_reserve(shared, settings),
         unit="block",
-        unit_tokens=shared.groups[0].first.block_size if len({p.block_size for p in _all(shared)}) == 1 else 0,
+        unit_tokens=next(iter(sizes)) if len(sizes) == 1 else 0,
         unit_bytes=shared.block_bytes,
         units=blocks * here,
         figures=_figures(counter, shared, workload.seq_len),
@@ -115,8 +116,9 @@ def _waste(group: Group, held: int, workload: Workload, settings: Settings, shar
 
 def _content_waste(page: Page, content: int, workload: Workload) -> Iterator[tuple[str, int]]:
     logical = _logical(page, workload)
-    windowed = isinstance(page.streams[0].extent, Window)
-    if page.streams[0].role is Role.BUFFER:
+    first, *_ = page.streams
+    windowed = isinstance(first.extent, Window)
+    if first.role is Role.BUFFER:
         yield "compressor buffers", content
     elif page.keep is Keep.STATE:
         yield "states of speculative tokens", content - logical

@@ -28,7 +28,7 @@ def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, fo
     budgets = per_stage(budget_bytes, settings.parallel.pipeline)
     blocks, budget = min(
         ((budget // size, budget) for budget, size in zip(budgets, shared.stage_block_bytes, strict=True) if size),
-        default=(0, budgets[0]),
+        default=(0, min(budgets)),
     )
     return capacity_of_blocks(spec, shared, blocks, settings, limit, budget)
 
