@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from engine_factories import chunked, compressed, cross, full, gdn, mla, model, parallel, sliding, sparse, work
+from engine_factories import chunked, compressed, cross, full, gdn, kda, mla, model, parallel, sliding, sparse, work
 from geometries import llama
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
@@ -325,6 +325,7 @@ def test_an_engine_says_what_it_does_not_do(
     [
         ("vllm", DENSE, {"parallel": parallel(tp=16, dcp=2)}, "bf16"),
         ("vllm", model({"m": mla()}, "m"), {"parallel": parallel(tp=8, dcp=8)}, "bf16"),
+        ("vllm", model({"k": kda(), "m": mla()}, "km"), {"parallel": parallel(tp=8, dcp=8)}, "bf16"),
         ("vllm", DENSE, {}, "fp8,state=q8_0"),
         ("llama.cpp", DENSE, {"flash_attn": False}, "q8_0,value=bf16"),
         ("llama.cpp", DENSE, {"n_ctx": 1000}, "iq4_nl"),

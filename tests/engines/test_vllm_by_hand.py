@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from engine_factories import (
-    chunked,
     compressed,
     cross,
     full,
@@ -19,54 +18,16 @@ from engine_factories import (
     kda,
     mla,
     model,
-    parallel,
     short_conv,
     sliding,
     sparse,
-    work,
 )
+from vllm_pools import GDN_STATE, PAGE, ROW, WINDOWED, allocated, bytes_by, pool, settings, shape
 
-from kvcalc.attention.mla import Mla
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.engines.base import Allocation
-from kvcalc.engines.vllm import allocate, planned
-from kvcalc.engines.vllm.groups import Pool
 from kvcalc.engines.vllm.pages import engine_formats, model_pages
 from kvcalc.engines.vllm.settings import Settings
-from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import ModelSpec
-
-ROW = 4096
-"""Bytes of one token in one layer: 2 x 8 heads x 128 x 2 B."""
-PAGE = 16 * ROW
-GDN_STATE = 8192 * 3 * 2 + 32 * 128 * 128 * 2
-"""gdn() in bf16: 8,192 channels x 3 columns, 32 x 128 x 128 elements: 1,097,728 B."""
-WINDOWED = model({"s": sliding(100), "f": full()}, "ssf")
-
-
-def settings(**options: Any) -> Settings:
-    ranks = {name: options.pop(name) for name in ("tp", "pp", "dp", "dcp") if name in options}
-    return Settings(parallel=parallel(**ranks), **options)
-
-
-def allocated(
-    spec: ModelSpec, tokens: int, batch: int = 1, dtype: str = "bf16", encoder: int = 0, **options: Any
-) -> Allocation:
-    return allocate(spec, work(tokens, batch, parse_kv_cache_dtype(dtype), encoder), settings(**options))
-
-
-def pool(spec: ModelSpec, dtype: str = "bf16", **options: Any) -> Pool:
-    return planned(spec, parse_kv_cache_dtype(dtype), settings(**options))
-
-
-def shape(shared: Pool) -> list[tuple[int, int, int]]:
-    """(layers, tokens of a block, bytes of a page) of each group."""
-    return [(len(group.pages), group.first.block_size, group.first.page_bytes) for group in shared.groups]
-
-
-def bytes_by(items: Any) -> dict[str, int]:
-    return {item.cause: item.bytes for item in items}
-
 
 # --- what a sequence holds, and why it is more than its values
 
@@ -182,84 +143,6 @@ def test_blocks_beside_states(spec: ModelSpec, options: dict[str, Any], block: i
     pages = model_pages(spec, parse_kv_cache_dtype("bf16"), settings(**options))
     assert [page.block_size for page in pages] == [block, block]
     assert len({page.page_bytes for page in pages}) == 1
-
-
-# --- pages of several sizes
-
-
-def test_a_larger_block_or_padding_brings_pages_to_one_size() -> None:
-    half = model({"s": sliding(100, 4), "f": full()}, "sf")
-    assert shape(pool(half)) == [(1, 32, PAGE), (1, 16, PAGE)]
-    third = model({"s": sliding(100, 3), "f": full()}, "sf")
-    answer = allocated(third, 96)
-    assert shape(pool(third)) == [(1, 16, PAGE), (1, 16, PAGE)]
-    assert bytes_by(answer.waste) == {"page alignment": 6 * 5 * PAGE // 8}
-    states = model({"a": gdn(), "f": full()}, "af")
-    assert {page.page_bytes for group in pool(states).groups for page in group.pages} == {272 * ROW}
-
-
-def wide(rank: int, window: int | None = None) -> Mla:
-    return Mla(num_attention_heads=8, kv_lora_rank=rank, qk_rope_head_dim=64, qk_nope_head_dim=128, v_head_dim=128,
-               sliding_window=window)  # fmt: skip
-
-
-def test_latents_that_do_not_divide_are_charged_in_full_or_refused() -> None:
-    """Pages of 576 and 512 elements: a window may be padded, a full latent not (its rows are indexed whole)."""
-    window = model({"a": wide(512), "w": wide(448, 100)}, "aw")
-    assert shape(pool(window)) == [(1, 64, 64 * 1152), (1, 64, 64 * 1152)]
-    # a window of keys and values beside a latent: 64 x 4,096 B is no multiple of 64 x 1,152
-    beside = model({"a": mla(), "s": sliding(100)}, "as")
-    shared = pool(beside)
-    assert [[page.keep.value for page in group.pages] for group in shared.groups] == [["full", "full"]]
-    assert shared.block_bytes == 64 * (1152 + ROW)
-    # not so where states, chunks or windows of latents are among them (_try_get_full_allocation_fallback_groups)
-    for order, kinds in (
-        ("kab", {"k": kda(), "a": wide(512), "b": wide(448)}),
-        ("ac", {"a": mla(), "c": chunked(96)}),
-        ("abw", {"a": wide(512), "b": wide(448), "w": wide(512, 100)}),
-        ("abws", {"a": wide(512), "b": wide(448), "w": wide(512, 100), "s": sliding(100)}),
-        ("kas", {"k": kda(), "a": mla(), "s": sliding(100)}),
-    ):
-        with pytest.raises(KvcalcError) as caught:
-            pool(model(kinds, order, model_type="kimi_linear"))
-        assert (caught.value.problems[0].message, caught.value.problems[0].help) == (
-            "vLLM cannot bring this model's pages to one size",
-            "another --block-size may make them divide",
-        )
-
-
-def test_without_the_hybrid_manager_windows_are_charged_in_full() -> None:
-    for options in ({"hybrid_kv_cache_manager": False}, {"version": "0.9.2"}):
-        answer = allocated(WINDOWED, 1000, **options)
-        assert bytes_by(answer.waste) == {"windows kept in full": 2 * 908 * ROW, "block rounding": 8 * ROW}
-        assert answer.allocated_bytes == 63 * 3 * PAGE
-    chunks = model({"c": chunked(96), "f": full()}, "cf")
-    assert shape(pool(chunks, hybrid_kv_cache_manager=False)) == [(2, 16, PAGE)]
-    # half as wide: one group all the same, and no padding
-    half = model({"s": sliding(100, 4), "f": full()}, "sf")
-    shared = pool(half, hybrid_kv_cache_manager=False)
-    assert (shape(shared), shared.block_bytes) == ([(2, 16, PAGE // 2)], PAGE + PAGE // 2)
-    # nothing to stand beside: windows stay windows
-    lone = model({"s": sliding(100), "t": sliding(50)}, "st")
-    kept = pool(lone, hybrid_kv_cache_manager=False)
-    assert [group.first.keep.value for group in kept.groups] == ["window", "window"]
-
-
-def test_pages_side_by_side_in_a_block() -> None:
-    """BLHNC: pages keep their sizes, and windows recycle blocks of the widest group's bytes."""
-    spec = model({"s": sliding(100, 4), "f": full()}, "sssff")
-    shared = pool(spec, kv_cache_layout="BLHNC")
-    # the full layers' group is 2 pages of 65,536 B wide; a group of windows of 32,768 B may have 4: one of 3
-    assert shape(shared) == [(3, 16, PAGE // 2), (2, 16, PAGE)]
-    assert shared.stage_block_bytes == (2 * PAGE,)
-    assert [len(group.pages) for group in pool(spec, kv_cache_layout="LBNHC").groups] == [2, 1, 2]
-    many = model({"s": sliding(100, 4), "f": full()}, "s" * 9 + "ff")
-    assert shape(pool(many, kv_cache_layout="BLNHC")) == [(3, 16, PAGE // 2)] * 3 + [(2, 16, PAGE)]
-    uneven = model({"s": sliding(100, 4), "t": sliding(100), "f": full(16)}, "s" * 9 + "ttf")
-    with pytest.raises(KvcalcError, match="several page sizes over the blocks of this layout"):
-        pool(uneven, kv_cache_layout="BLHNC")
-    # equal pages need no packing
-    assert shape(pool(WINDOWED, kv_cache_layout="BLHNC")) == shape(pool(WINDOWED))
 
 
 # --- formats and layers left out of them
@@ -378,3 +261,33 @@ def test_speculative_tokens_add_layers_and_keep_windows_longer() -> None:
     assert drafts.allocated_bytes == 3 * 8 * PAGE
     assert [figure.units for figure in drafts.figures][2] == -(-(99 + 2 + 16_384) // 16) + 1
     assert Fraction(drafts.units) == 8
+
+
+def test_the_first_attention_layer_and_the_largest_state_settle_the_block() -> None:
+    """The heads of config.json are the first layer's; gdn() in fp32 is larger than kda() in fp32."""
+
+    def blocks(kinds: Any, order: str) -> list[int]:
+        spec = model(kinds, order, model_type="kimi_linear")
+        return [page.block_size for page in model_pages(spec, parse_kv_cache_dtype("bf16"), Settings())]
+
+    largest = 8192 * 3 * 2 + 32 * 128 * 128 * 4
+    assert blocks({"a": gdn(), "k": kda(16), "f": full()}, "akf") == [16 * -(-largest // PAGE)] * 3
+    assert blocks({"k": kda(), "f": full(), "g": full(4)}, "kfg") == [16 * -(-2_170_880 // PAGE)] * 3
+    assert blocks({"k": kda(), "f": full(), "g": full(4)}, "kgf") == [16 * -(-2_170_880 // (PAGE // 2))] * 3
+
+
+def test_odd_rows_are_not_rounded() -> None:
+    (page,) = model_pages(model({"f": full(8, 63, 64)}, "f"), parse_kv_cache_dtype("fp8"), Settings())
+    assert page.page_bytes == 16 * 8 * 127
+
+
+def test_padded_slots_keep_their_padding_in_larger_blocks() -> None:
+    """Octave's slots of 118 B are padded to 120: 8 heads, 960 B against 4,096 of bf16; 5 x 16 tokens."""
+    pages = model_pages(model({"f": full()}, "ff"), parse_kv_cache_dtype("octave_k3v3"), settings(skip_layers=(0,)))
+    assert [(page.block_size, page.page_bytes, page.rank_bytes) for page in pages] == [
+        (80, 80 * ROW, 80 * ROW), (80, 80 * 960, 80 * 8 * 118),
+    ]  # fmt: skip
+    equal = model_pages(
+        model({"f": full()}, "ff"), parse_kv_cache_dtype("bf16"), settings(skip_layers=(0,), block_size=8)
+    )
+    assert [page.block_size for page in equal] == [8, 8]

@@ -6,8 +6,7 @@ promotion of windows 740-860, page unification 330-425.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kvcalc.engines.vllm.pages import Keep, Page, resized
@@ -69,7 +68,8 @@ class Pool:
 def pool(pages: Sequence[Page], settings: Settings, stages: tuple[int, ...]) -> Pool:
     """The groups of all layers; every group's blocks cost as much as the widest group's."""
     block_outermost = _block_outermost(pages, settings)
-    pages = tuple(pages) if settings.separate_kinds else promoted(pages)
+    pages = tuple(page for page in pages if page.page_bytes)  # a convolution of one column keeps nothing
+    pages = pages if settings.separate_kinds else promoted(pages)
     groups, padding = _groups(pages, block_outermost)
     per_stage = tuple(
         max((g.page_bytes(stage, stages) for g in groups), default=0) for stage in range(settings.parallel.pipeline)
@@ -81,7 +81,7 @@ def _block_outermost(pages: Sequence[Page], settings: Settings) -> bool:
     """Whether pages of different sizes lie side by side in a block (BLHNC) or each layer has its own region."""
     layout = settings.kv_cache_layout
     if layout is None:
-        return any(p.stride > 1 for p in pages)
+        return any(p.stride != 1 for p in pages)
     return layout.startswith("B")
 
 
@@ -167,6 +167,12 @@ def _by_page_size(bucket: Bucket) -> dict[int, Bucket]:
     return sizes
 
 
+def _even_count(sizes: Mapping[int, Bucket]) -> int | None:
+    """Pages of each size, where there are as many of each."""
+    counts = {len(part) for part in sizes.values()}
+    return counts.pop() if len(counts) == 1 else None
+
+
 def _packed(pages: Sequence[Page]) -> list[Group]:
     """Pages of different sizes side by side: repeating patterns are split into groups of equal width."""
     buckets: list[Bucket] = []
@@ -178,17 +184,17 @@ def _packed(pages: Sequence[Page]) -> list[Group]:
         else:
             buckets.append([page])
     sized = [_by_page_size(bucket) for bucket in buckets]
-    balanced = [len({len(part) for part in sizes.values()}) == 1 for sizes in sized]
-    most = [max(Counter(p.page_bytes for p in bucket).values()) for bucket in buckets]
-    floor = max((n for n, sizes, even in zip(most, sized, balanced, strict=True) if even and len(sizes) > 1), default=0)
-    repeats = _approximate_gcd([n for n, even in zip(most, balanced, strict=True) if even], floor) if floor else None
+    even = [_even_count(sizes) for sizes in sized]
+    floor = max((count for count, sizes in zip(even, sized, strict=True) if count and len(sizes) > 1), default=0)
+    repeats = _approximate_gcd([count for count in even if count], floor) if floor else None
 
     def split(index: int) -> int:
-        return ceil_div(most[index], repeats) if balanced[index] and repeats else 1
+        count = even[index]
+        return ceil_div(count, repeats) if count and repeats else 1
 
     def recycled(index: int) -> bool:
-        keep = buckets[index][0].keep
-        return keep is Keep.STATE or (repeats is None and keep is Keep.WINDOW)
+        first, *_ = buckets[index]
+        return first.keep is Keep.STATE or (repeats is None and first.keep is Keep.WINDOW)
 
     def widest(index: int, number: int) -> int:
         return sum(ceil_div(len(part), number) * size for size, part in sized[index].items())
@@ -198,11 +204,12 @@ def _packed(pages: Sequence[Page]) -> list[Group]:
     for index, bucket in enumerate(buckets):
         number = split(index)
         if recycled(index):
-            number = max(number, ceil_div(len(bucket), max(1, anchor // max(1, bucket[0].page_bytes))))
+            first, *_ = bucket
+            number = max(number, ceil_div(len(bucket), anchor // first.page_bytes))
         if number == 1:
             groups.append(Group(pages=tuple(bucket)))
             continue
-        if not balanced[index]:
+        if even[index] is None:
             raise usage_error(
                 "vLLM cannot deal out windows (or states) of several page sizes over the blocks of this layout",
                 help="leave kv_cache_layout to vLLM",
@@ -213,10 +220,7 @@ def _packed(pages: Sequence[Page]) -> list[Group]:
 
 
 def _approximate_gcd(values: Sequence[int], floor: int) -> int:
-    """The size to whose multiples all values are rounded up with the least padding; the largest of equals."""
-    best, least = max(1, floor), None
-    for size in range(max(1, floor), max(values) + 1):
-        padding = sum(-value % size for value in values)
-        if least is None or padding <= least:
-            best, least = size, padding
-    return best
+    """The size from `floor` on to whose multiples all values are rounded up with the least padding; the largest of
+    equals."""
+    sizes = range(floor, max(values) + 1)
+    return min(sizes, key=lambda size: (sum(-value % size for value in values), -size))

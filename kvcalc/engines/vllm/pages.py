@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
-from kvcalc.engines.layers import LayerStreams, heads_per_rank, layer_streams, rows_bytes, with_roles
+from kvcalc.engines.layers import LayerStreams, heads_per_rank, layer_streams, rows_bytes, state_rows, with_roles
 from kvcalc.engines.vllm.settings import NAME, Settings
 from kvcalc.formats import STATE_ROLES, Role, ceil_div
 from kvcalc.problems import usage_error
@@ -66,12 +66,16 @@ class Page:
     """The same with every head."""
     page_bytes: int
     """What a block takes on one rank, padding included."""
-    span: int = 0
-    """Window or chunk in tokens."""
     latent: bool = False
     """One vector per row, the same on every rank."""
     stride: int = 1
     """Tokens of one stored row."""
+
+    @property
+    def span(self) -> int:
+        """Window or chunk in tokens."""
+        first, *_ = self.streams
+        return first.extent.saturation
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -166,7 +170,7 @@ def _part_pages(
     """K and V share a page, states share one, every latent, indexer or compressor has its own."""
     heads = [s for s in part if s.role in (Role.KEY, Role.VALUE)]
     states = [s for s in part if s.role in STATE_ROLES]
-    stride = next((s.extent.stride for s in part if isinstance(s.extent, Strided)), 0)
+    stride = next((s.extent.stride for s in part if isinstance(s.extent, Strided)), None)
     if heads:
         yield _attention_page(layer.index, tuple(heads), formats, block, settings)
     if states:
@@ -178,7 +182,7 @@ def _part_pages(
             )
 
 
-def _latent_block(stream: Stream, block: int, stride: int, compressed: bool) -> int:
+def _latent_block(stream: Stream, block: int, stride: int | None, compressed: bool) -> int:
     """Tokens of a block: windows and compressors of compressed attention have sizes of their own."""
     if stream.role is Role.BUFFER:
         if stride not in COMPRESSOR_BLOCK:
@@ -188,24 +192,23 @@ def _latent_block(stream: Stream, block: int, stride: int, compressed: bool) -> 
     return COMPRESSED_WINDOW_BLOCK if compressed and isinstance(stream.extent, Window) else block
 
 
-def _keep(stream: Stream) -> tuple[Keep, int]:
+def _keep(stream: Stream) -> Keep:
     if isinstance(stream.extent, Window):
-        return (Keep.CHUNK if stream.extent.chunked else Keep.WINDOW), stream.extent.size
-    return (Keep.ENCODER if isinstance(stream.extent, Encoder) else Keep.FULL), 0
+        return Keep.CHUNK if stream.extent.chunked else Keep.WINDOW
+    return Keep.ENCODER if isinstance(stream.extent, Encoder) else Keep.FULL
 
 
 def _attention_page(
     layer: int, streams: tuple[Stream, ...], formats: FormatChoice, block: int, settings: Settings
 ) -> Page:
-    keep, span = _keep(streams[0])
-    total = streams[0].heads
-    mine = heads_per_rank(streams[0], settings.parallel.tensor, NAME)
+    first, *_ = streams
+    mine = heads_per_rank(first, settings.parallel.tensor, NAME)
     slot = sum(rows_bytes(s, block, formats, heads=1) for s in streams)
     align = next((n for name, n in SLOT_ALIGNMENT.items() if formats.default.name.startswith(name)), 1) * block
     padded = ceil_div(slot, align) * align
     return Page(
-        layer=layer, keep=keep, span=span, streams=streams, formats=formats, block_size=block,
-        rank_bytes=slot * mine, whole_bytes=slot * total, page_bytes=padded * mine,
+        layer=layer, keep=_keep(first), streams=streams, formats=formats, block_size=block,
+        rank_bytes=slot * mine, whole_bytes=slot * first.heads, page_bytes=padded * mine,
     )  # fmt: skip
 
 
@@ -214,7 +217,7 @@ def _state_page(layer: int, streams: tuple[Stream, ...], formats: FormatChoice, 
 
     def size(stream: Stream, ranks: int) -> int:
         # A convolution also keeps the inputs of tokens that may still be rejected.
-        rows = stream.extent.rows(1, 0) + (drafts if stream.role is Role.CONV else 0)
+        rows = state_rows(stream) + (drafts if stream.role is Role.CONV else 0)
         return rows_bytes(stream, rows, formats, heads=heads_per_rank(stream, ranks, NAME))
 
     rank = sum(size(s, tensor) for s in streams)
@@ -226,7 +229,6 @@ def _state_page(layer: int, streams: tuple[Stream, ...], formats: FormatChoice, 
 
 
 def _latent_page(layer: int, stream: Stream, formats: FormatChoice, block: int, compressed: bool) -> Page:
-    keep, span = _keep(stream)
     stride = stream.extent.stride if isinstance(stream.extent, Strided) else 1
     content = rows_bytes(stream, ceil_div(block, stride), formats)
     page = content
@@ -234,7 +236,7 @@ def _latent_page(layer: int, stream: Stream, formats: FormatChoice, block: int, 
         align = PACKED_ALIGNMENT if formats.default.name == "fp8_ds_mla" else PLAIN_ALIGNMENT
         page = ceil_div(content, align) * align
     return Page(
-        layer=layer, keep=keep, span=span, streams=(stream,), formats=formats, block_size=block,
+        layer=layer, keep=_keep(stream), streams=(stream,), formats=formats, block_size=block,
         rank_bytes=content, whole_bytes=content, page_bytes=page, latent=True, stride=stride,
     )  # fmt: skip
 
@@ -290,7 +292,7 @@ def check_context_parallel(pages: Iterable[Page], settings: Settings) -> None:
     for page in pages:
         if page.keep in (Keep.WINDOW, Keep.CHUNK):
             raise usage_error("vLLM does not shard sliding or chunked windows over -dcp ranks", help="use -dcp 1")
-        stream = page.streams[0]
+        stream, *_ = page.streams
         if page.keep is Keep.FULL and stream.sharding is Sharding.HEADS:
             replicas = settings.parallel.tensor // min(stream.heads, settings.parallel.tensor)
             if replicas % share:

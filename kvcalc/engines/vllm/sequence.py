@@ -16,7 +16,7 @@ Blocks are freed before the next step, so a prefill in steps of c tokens holds a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -53,27 +53,33 @@ class Counter:
             return ceil_div(tokens, size) - processed // page.span * page.span // size
         return ceil_div(tokens, size * self.settings.parallel.decode_context)
 
+    @property
+    def at_rest(self) -> int:
+        """States of one request between steps."""
+        return 1 + self.settings.num_speculative_tokens
+
     def _states(self, grid: int, tokens: int, processed: int) -> int:
         crossing = grid and processed and ceil_div(processed, grid) < ceil_div(tokens, grid)
-        return 1 + bool(crossing) + self.settings.num_speculative_tokens
+        return self.at_rest + bool(crossing)
 
     def highest(self, page: Page, tokens: int) -> int:
         """Most blocks that a decoding sequence holds at any length up to `tokens`."""
-        size = page.block_size
+        if page.keep is Keep.STATE:
+            return self.at_rest
         if page.keep not in (Keep.WINDOW, Keep.CHUNK):
-            return self.held(page, tokens, max(0, tokens - 1)) if page.keep is not Keep.STATE else self._states(0, 1, 0)
-        if page.keep is Keep.CHUNK:
-            return self._chunk_highest(page, tokens)
-        # Once the window is full the count repeats every block: look at one period, and at the last step before it.
-        full = page.span + self.extra_retained
-        candidates = [min(tokens, full), *range(full + 1, min(tokens, full + size) + 1)]
-        return max(self.held(page, length, max(0, length - 1)) for length in candidates)
+            return self.held(page, tokens, tokens)
+        lengths = self._chunk_ends(page, tokens) if page.keep is Keep.CHUNK else self._full_windows(page, tokens)
+        return max(self.held(page, length, length - 1) for length in lengths)
 
-    def _chunk_highest(self, page: Page, tokens: int) -> int:
+    def _full_windows(self, page: Page, tokens: int) -> Iterable[int]:
+        """Once the window is full the count repeats every block: one period, and the last length before it."""
+        full = page.span + self.extra_retained
+        return range(min(tokens, full), min(tokens, full + page.block_size) + 1)
+
+    def _chunk_ends(self, page: Page, tokens: int) -> Iterable[int]:
         """Chunks start anywhere within a block: one period of them, and the one that is under way."""
         whole = range(1, min(tokens // page.span, page.block_size) + 1)
-        lengths = [*(number * page.span for number in whole), tokens]
-        return max(self.held(page, length, max(0, length - 1)) for length in lengths)
+        return (*(number * page.span for number in whole), tokens)
 
     def peak(self, groups: tuple[Group, ...], tokens: int) -> int:
         """Most blocks of all groups at once while a prompt is prefilled in steps of max_num_batched_tokens."""
@@ -98,7 +104,7 @@ class Counter:
         if page.keep is Keep.CHUNK:
             return ceil_div(min(page.span + flying, limit), size)
         if page.keep is Keep.STATE:
-            return 1 + bool(size) + self.settings.num_speculative_tokens
+            return self.at_rest + bool(size)
         if page.keep is Keep.ENCODER:
             return ceil_div(self.encoder_len, size)
         share = self.settings.parallel.decode_context
