@@ -102,7 +102,8 @@ def _own(temporary: str, kept: os.stat_result, mode: int) -> None:
 
 def _write_through(path: str, content: bytes) -> None:
     with open(path, "wb", buffering=0, opener=_opened_at_once) as out:
-        os.set_blocking(out.fileno(), True)
+        if hasattr(os, "O_NONBLOCK"):
+            os.set_blocking(out.fileno(), True)
         rest = memoryview(content)
         while rest:
             rest = rest[out.write(rest) :]
