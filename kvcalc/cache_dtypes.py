@@ -57,6 +57,15 @@ def _ggml(name: str, bits: int, group_bits: int) -> CacheDtype:
     return _grouped(name, bits=bits, group=32, group_bits=group_bits, whole_blocks=True, summary=summary, source=source)
 
 
+def _index_row() -> RowFormat:
+    return RowFormat(
+        name="fp8_ds_mla",
+        segments=(Segment(bits=8, group=128, group_bits=32),),
+        summary="132 B for 128 elements: fp8 + one fp32 scale per 128",
+        source="vLLM 0.33.0 deepseek_v2.py:658,733",
+    )
+
+
 def _deepseek_fp8() -> CacheDtype:
     source = "FlashMLA docs/20250929-hopper-fp8-sparse-deep-dive.md; vLLM 0.33.0 mla_attention.py:1386"
     v3_row = RowFormat(
@@ -72,18 +81,12 @@ def _deepseek_fp8() -> CacheDtype:
         summary="584 B: 448 fp8 + 7 one-byte scales + 1 pad + 64 bf16 rotary (DeepSeek-V4)",
         source="vLLM 0.33.0 models/deepseek_v4/attention.py:860-926",
     )
-    index_row = RowFormat(
-        name="fp8_ds_mla",
-        segments=(Segment(bits=8, group=128, group_bits=32),),
-        summary="132 B for 128 elements: fp8 + one fp32 scale per 128",
-        source="vLLM 0.33.0 deepseek_v2.py:658,733",
-    )
     return CacheDtype(
         name="fp8_ds_mla",
         default=None,
         summary="DeepSeek's fp8 rows: 656 B latent (584 B in V4), 132 B indexer key",
         source=source,
-        variants=((Role.LATENT, 576, v3_row), (Role.LATENT, 512, v4_row), (Role.INDEX, None, index_row)),
+        variants=((Role.LATENT, 576, v3_row), (Role.LATENT, 512, v4_row), (Role.INDEX, None, _index_row())),
     )
 
 
@@ -174,26 +177,24 @@ def _nvfp4_deepseek() -> CacheDtype:
     latent = Segment(width=512, bits=4, group=16, group_bits=8)
     v3_row = _row("nvfp4_ds_mla", (latent, Segment(width=64, bits=8)), "352 B: 512 fp4 + 32 scales + 64 fp8", source)
     v4_row = _row("nvfp4_ds_mla", (latent,), "288 B: 512 fp4 + 32 scales (DeepSeek-V4.1)", source)
-    index = _deepseek_fp8().format(Role.INDEX, 128)
     return CacheDtype(
         name="nvfp4_ds_mla",
         default=None,
         summary="DeepSeek's fp4 rows: 352 B latent, 132 B indexer key",
         source=source,
-        variants=((Role.LATENT, 576, v3_row), (Role.LATENT, 512, v4_row), (Role.INDEX, None, index)),
+        variants=((Role.LATENT, 576, v3_row), (Role.LATENT, 512, v4_row), (Role.INDEX, None, _index_row())),
     )
 
 
 def _mxfp8_deepseek() -> CacheDtype:
     source = f"{_VLLM} models/deepseek_v41/attention.py:1206-1235 (SM100 record)"
     row = _row("mxfp8_ds_mla", (Segment(bits=8, group=32, group_bits=8),), "528 B for 512: fp8, a scale per 32", source)
-    index = _deepseek_fp8().format(Role.INDEX, 128)
     return CacheDtype(
         name="mxfp8_ds_mla",
         default=None,
         summary="DeepSeek-V4.1's MXFP8 record: 528 B",
         source=source,
-        variants=((Role.LATENT, 512, row), (Role.INDEX, None, index)),
+        variants=((Role.LATENT, 512, row), (Role.INDEX, None, _index_row())),
     )
 
 

@@ -212,41 +212,6 @@ def test_every_shipped_format_says_what_it_is_and_where_that_is_written() -> Non
             assert layout.name in CACHE_DTYPES
 
 
-FORMULAS = [
-    ("bf16", K, 96, "rows * heads * width * 2"),
-    ("fp32", K, 96, "rows * heads * width * 4"),
-    ("int5", K, 3, "ceil(rows * heads * (width * 5) / 8)"),
-    ("fp8_per_token_head", K, 96, "ceil(rows * heads * (width * 8 + 1 * 32) / 8)"),
-    ("q8_0", K, 96, "ceil(rows * heads * (width * 8 + ceil(width / 32) * 16) / 8)"),
-    ("fp8_ds_mla", LATENT, 576, "ceil(rows * heads * (512 * 8 + ceil(512 / 128) * 32 + 64 * 16) / 8)"),
-    ("fp8_ds_mla", INDEX, 128, "ceil(rows * heads * (width * 8 + ceil(width / 128) * 32) / 8)"),
-    (
-        "fp8_ds_mla", LATENT, 512,
-        "ceil(rows * heads * (448 * 8 + ceil(448 / 64) * 8 + 64 * 16 + 8) / 8)",
-    ),
-    ("nvfp4_ds_mla", LATENT, 576, "ceil(rows * heads * (512 * 4 + ceil(512 / 16) * 8 + 64 * 8) / 8)"),
-    (
-        "octave_k3v4-r64", K, 192,
-        "ceil(rows * heads * (64 * 4 + ceil(64 / 64) * 16 + 128 * 3 + ceil(128 / 64) * 16) / 8)",
-    ),
-    (
-        "kivi2", K, 96,
-        "ceil((floor(rows / 128) * 128 * heads * width * 2 + floor(rows / 128) * 128 / 32 * heads * width * 32"
-        " + (rows - floor(rows / 128) * 128) * heads * width * 16) / 8)",
-    ),
-    (
-        "kivi4-g16-r48", V, 96,
-        "ceil((max(rows - 48, 0) * heads * width * 4 + max(rows - 48, 0) * heads * ceil(width / 16) * 32"
-        " + (rows - max(rows - 48, 0)) * heads * width * 16) / 8)",
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "role", "width", "formula"), FORMULAS, ids=[row[0] for row in FORMULAS])
-def test_a_formula_is_printed_as_one_would_write_it(name: str, role: Role, width: int, formula: str) -> None:
-    assert cache_dtype(name).format(role, width).formula(width) == formula
-
-
 def test_a_row_of_several_plain_parts_is_printed_with_all_of_them() -> None:
     parts = (Segment(width=64, bits=8), Segment(width=32, bits=16))
     row = RowFormat(name="two", segments=parts, summary="s", source="s")
