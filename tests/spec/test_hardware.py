@@ -170,6 +170,10 @@ GOLDEN = [
     ("h20", "bandwidth", 4_000_000_000_000, "Step-3 report, Table 4"),
     ("a10", "vendor", 24_000_000_000, "24 GB, not 28"),
     ("trainium2", "vendor", 96 * 2**30, "AWS Neuron documentation: 96 GiB"),
+    ("mi210", "bandwidth", 1_638_400_000_000, "4096 bit at 3.2 Gbit/s per pin; AMD's data sheet prints 1.6 TB/s"),
+    ("rtx-6000-ada", "bandwidth", 960_000_000_000, "NVIDIA Ada professional white paper, page 28"),
+    ("m3-ultra", "bandwidth", 819_000_000_000, "FluidX3D's table of devices"),
+    ("m2-ultra", "application", 147_456 * 2**20, "FluidX3D's table of devices: 147,456 MB of 192 GB"),
 ]
 
 
@@ -188,6 +192,13 @@ def test_golden_memory_figures(name: str, field: str, value: int, source: str) -
         ("mi300x", "fp8", 2614.9e12),  # ROCm documentation, MI300X peak table
         ("tpu-v6e", "int8", 1836e12),  # Google Cloud TPU v6e page
         ("trainium3", "fp4", 2517e12),  # AWS Neuron documentation, Trainium3
+        ("h200-nvl", "bf16", 835e12),  # NVIDIA H200 data sheet: 1671 with sparsity
+        ("l4", "fp16", 121e12),  # NVIDIA L4 data sheet: 242 with sparsity
+        ("l40", "fp16", 181e12),  # NVIDIA Ada white paper, page 36
+        ("t4", "int8", 130e12),  # NVIDIA T4 data sheet
+        ("a10g", "int8", 140e12),  # AWS A10G data sheet
+        ("rtx-5090", "fp4", 3352e12 / 2),  # NVIDIA RTX 5090 page: 3352 AI TOPS, which have sparsity
+        ("mi210", "fp16", 181e12),  # AMD MI210 data sheet
     ],
 )
 def test_golden_peaks(name: str, dtype: str, value: float) -> None:
@@ -207,6 +218,54 @@ def test_peaks_follow_from_units_and_clock() -> None:
     # printed with two digits: 2.5 PFLOP/s
     exact = 1024 * 512 * 2 * 2_400_000_000
     assert shipped_accelerator("mi355x").peak_ops_per_s("bf16") == round(exact, -14)
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "tera_flops"),
+    # FluidX3D's README @8986874: what OpenCL reports of each, as cores x 2 x clock
+    # (not its RTX 5090, a card at 2.41 GHz: the file has another card's 2.407 GHz)
+    [
+        ("a10", 128, 31.24),
+        ("a30", 64, 10.32),
+        ("a100-80gb", 64, 19.49),
+        ("h100-sxm", 128, 66.91),
+        ("h100-nvl", 128, 60.32),
+        ("h200-nvl", 128, 60.32),
+        ("l40", 128, 90.52),
+        ("l40s", 128, 91.61),
+        ("rtx-4090", 128, 82.58),
+        ("rtx-6000-ada", 128, 91.10),
+        ("b300", 128, 76.99),
+    ],
+)
+def test_fp32_and_sram_clock_are_those_that_opencl_reports(name: str, cores: int, tera_flops: float) -> None:
+    spec = shipped_accelerator(name)
+    assert spec.sram is not None
+    assert spec.sram.units is not None
+    assert spec.sram.clock is not None
+    assert spec.sram.units.exact * cores * 2 * spec.sram.clock.exact == pytest.approx(tera_flops * 1e12, rel=1e-3)
+    if name != "b300":  # NVIDIA prints 75 (600 for 8), 2.6 % under what the clock gives
+        assert spec.peak_ops_per_s("fp32") == pytest.approx(tera_flops * 1e12, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "giga_flops"),
+    # philipturner/metal-benchmarks @dc2adc6: the same in fp32 and fp16; the M2 Ultra is two M2 Max
+    [("m1-max", 10_617), ("m1-ultra", 21_233), ("m2-max", 13_600), ("m2-ultra", 2 * 13_600)],
+)
+def test_apple_peaks_are_cores_times_clock_in_both_widths(name: str, giga_flops: int) -> None:
+    spec = shipped_accelerator(name)
+    assert spec.peak_ops_per_s("fp32") == spec.peak_ops_per_s("fp16") == pytest.approx(giga_flops * 1e9, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["gh200-96gb", "gh200-144gb", "gb200", "gb300"])
+def test_grace_with_480_gb_streams_what_its_benchmarking_guide_asks(name: str) -> None:
+    """STREAM must reach 307,000 MB/s, 80 % of the peak; NVL72 pages print 14 TB/s for 36 of them."""
+    dram = shipped_accelerator(name).host_dram
+    assert dram is not None
+    assert dram.rate is not None
+    assert 0.8 * dram.rate.bytes_per_s == pytest.approx(307e9, rel=1e-2)
+    assert round(36 * dram.rate.bytes_per_s / 1e12) == 14
 
 
 @pytest.mark.parametrize(
