@@ -22,7 +22,9 @@ class Room:
 
 
 ROOMS: Mapping[str, Room] = {
-    "formats": Room(("kvcalc/formats.py", "kvcalc/cache_dtypes.py"), ("tests/test_formats.py", "tests/test_format_table.py")),
+    "formats": Room(
+        ("kvcalc/formats.py", "kvcalc/cache_dtypes.py"), ("tests/test_formats.py", "tests/test_format_table.py")
+    ),
     "streams": Room(
         ("kvcalc/streams.py", "kvcalc/layout.py"),
         ("tests/test_streams.py", "tests/test_footprint.py", "tests/traffic/test_extents.py", "tests/attention"),

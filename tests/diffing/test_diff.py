@@ -234,8 +234,8 @@ def test_nothing_of_a_repository_is_run(repository: Path, tmp_path: Path) -> Non
         ("--rev", "HEAD"), ("--rev", "nope..HEAD"), ("--rev", "--output=x..HEAD"), ("-x:specs/grows.yaml", "qwen-72b"),
         ("qwen-72b", "qwen-7b", "--gpu", "h2000"), ("qwen-72b", "qwen-7b", "-s", "0"), ("HEAD:specs", "qwen-72b"),
         ("HEAD:compose.yaml", "qwen-72b"), ("qwen-72b", "qwen-7b", "--engine", "vllm"),
-        ("qwen-72b", "qwen-7b", "--gpu", "h200", "--engine", "nobody"), ("qwen-72b", "qwen-7b", "--plan", "nowhere.yaml"),
-        ("HEAD:../../etc/passwd", "qwen-72b"),
+        ("qwen-72b", "qwen-7b", "--gpu", "h200", "--engine", "nobody"), ("HEAD:../../etc/passwd", "qwen-72b"),
+        ("qwen-72b", "qwen-7b", "--plan", "nowhere.yaml"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused(repository: Path, arguments: tuple[str, ...]) -> None:
