@@ -27,7 +27,6 @@ from tools import TOOLS, Tool, environment, planned_model
 Json = dict[str, Any]
 STEP, COUNT = 13, 10_000  # lengths 13, 26, ... 130,000
 CATALOGUE_TOKENS = 32_768
-LOADED = 1.0  # runnable processes beside ours above which the machine counts as loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,12 @@ class Bench:
         return write_config(model, self.scratch / "configs")
 
     def machine(self) -> Json:
-        load = os.getloadavg()[0]
         return {
             "date": datetime.date.today().isoformat(),
             "cores": os.cpu_count(),
             "processor": platform.machine(),
             "python": platform.python_version(),
-            "load_before": round(load, 2),
-            "loaded": load > LOADED,
+            "load_before": round(os.getloadavg()[0], 2),
             "runs": self.runs,
         }
 

@@ -16,6 +16,8 @@ from tools import TOOLS
 Json = dict[str, Any]
 PAGES = [Path(__file__).resolve().parents[2] / name for name in ("docs/peers.md", "README.md")]
 BLOCK = re.compile(r"<!-- peers: (?P<name>\w+) -->\n.*?<!-- /peers -->", re.DOTALL)
+QUIET = 1.5
+"""Load average up to which a machine did little else: the part before leaves it at 1."""
 WORDS = {"right": "right", "refused": "refused", "failed": "fails", "none": "no figure", "state": "KV right, no state"}
 
 
@@ -41,7 +43,7 @@ def tools_in(rows: list[Json]) -> list[str]:
 
 def when(machine: Json, what: str) -> str:
     load = f"load average {machine['load_before']} when it began"
-    busy = f"{load}: a loaded machine, wall times are too long and CPU times nearer" if machine["loaded"] else load
+    busy = f"{load}: a loaded machine, wall times are too long and CPU times nearer" if machine["load_before"] > QUIET else load
     where = f"{machine['cores']} cores ({machine['processor']}), Python {machine['python']}"
     return f"\n{what} {machine['date']}, {where}, {busy}.\n"
 
@@ -195,7 +197,23 @@ def closest(results: Json) -> str:
     return table(["configs", "kvcalc [B]", *(f"{tool} [B]" for tool in two)], lines)
 
 
+def summary(results: Json) -> str:
+    """For the README: how many of the models' bytes are right, and how long one question and a sweep take."""
+    verdicts = results["answers"]["rows"]
+    asked = {row["tool"]: row for row in reversed(results["sizing"]["rows"])}
+    swept = {row["tool"]: row for row in reversed(results["sweeps"]["rows"]) if "wall" in row}
+    lines = []
+    for tool in tools_in(verdicts):
+        given = [row["verdict"] for row in verdicts if row["tool"] == tool]
+        counts = [given.count("right"), sum(given.count(word) for word in ("wrong", "state"))]
+        times = [figure(rows[tool]["wall"]) if tool in rows else "" for rows in (asked, swept)]
+        lines.append([tool, *map(str, counts), str(len(given) - sum(counts)), *times])
+    head = ["tool", "right [models]", "wrong [models]", "no answer [models]", "one question [ms]", "10,000 lengths [ms]"]
+    return table(head, lines)
+
+
 TABLES: dict[str, Callable[[Json], str]] = {
+    "summary": summary,
     "versions": versions,
     "truths": truths,
     "answers": answers,
