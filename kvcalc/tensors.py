@@ -80,13 +80,14 @@ class Tensor:
 
     def on_rank(self, ranks: int, expert_ranks: int = 1) -> Tensor:
         """What the fullest of `ranks` TP ranks holds, with the copies dealt out over `expert_ranks`."""
-        copies = ceil_div(self.copies, expert_ranks)
-        if self.split is None:
-            return replace(self, copies=copies)
-        axis = self.split.axis
-        unit = self.shape[axis] // self.split.units
-        local = self.split.local_units(ranks) * unit
-        return replace(self, shape=(*self.shape[:axis], local, *self.shape[axis + 1 :]), copies=copies)
+        copies, shape = ceil_div(self.copies, expert_ranks), self.shape
+        if self.split is not None:
+            axis = self.split.axis
+            unit = shape[axis] // self.split.units
+            shape = (*shape[:axis], self.split.local_units(ranks) * unit, *shape[axis + 1 :])
+        # Most weights of most layouts are whole, and a search asks hundreds of thousands of times.
+        whole = copies == self.copies and shape == self.shape
+        return self if whole else replace(self, shape=shape, copies=copies)
 
 
 def matrix(

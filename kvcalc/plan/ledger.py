@@ -241,9 +241,10 @@ class Job:
         found = [{**outside, ABSORBED: size} for size in absorbed_bytes(self.spec, self.scheme, sharding)]
         trial: Trial | None = getattr(settings, "trial", None)
         if trial is not None:
-            for stage, estimates in enumerate(found):
-                last = stage == layout.pipeline - 1
-                estimates[ACTIVATION] = activation_bytes(self.spec, sharding, trial, samples=last)
+            between = activation_bytes(self.spec, sharding, trial, samples=False)
+            last = activation_bytes(self.spec, sharding, trial)
+            for stage, estimates in enumerate(found, 1):
+                estimates[ACTIVATION] = last if stage == layout.pipeline else between
         return found
 
     def cache_budgets(self, layout: Layout, hardware: HardwareSpec, seq_len: int) -> tuple[int, ...]:

@@ -108,6 +108,14 @@ def test_the_fewest_for_memory_alone_is_that_of_a_plan_without_a_target(spec, me
         assert found[1] == min(held, key=lambda layout: layout.simplicity)
 
 
+def test_a_number_that_holds_the_values_but_no_layout_is_passed_over():
+    """A layer takes (2 x 768 x 768 + 2 x 256 x 768 + 3 x 768 x 1,536 + 2 x 768) x 2 B = 10,226,688 B, five and both
+    ends 54 MB: two GPUs of 29 MiB (30,408,704 B) are enough for that, but not one of them for three layers."""
+    one = search(dense_model(5), gpu(29 * MIB), batch=1, tokens=1, pins=Pins(tensor=1))
+    assert not one.hopeless(2)
+    assert one.fewest_for_memory(8) == (3, Layout(pipeline=3))
+
+
 # --- numbers of GPUs
 
 
