@@ -43,9 +43,10 @@ def tools_in(rows: list[Json]) -> list[str]:
 
 def when(machine: Json, what: str) -> str:
     load = f"load average {machine['load_before']} when it began"
-    busy = f"{load}: a loaded machine, wall times are too long and CPU times nearer" if machine["load_before"] > QUIET else load
+    if machine["load_before"] > QUIET:
+        load += ": a loaded machine, wall times are too long and CPU times nearer"
     where = f"{machine['cores']} cores ({machine['processor']}), Python {machine['python']}"
-    return f"\n{what} {machine['date']}, {where}, {busy}.\n"
+    return f"\n{what} {machine['date']}, {where}, {load}.\n"
 
 
 def versions(results: Json) -> str:
@@ -208,8 +209,8 @@ def summary(results: Json) -> str:
         counts = [given.count("right"), sum(given.count(word) for word in ("wrong", "state"))]
         times = [figure(rows[tool]["wall"]) if tool in rows else "" for rows in (asked, swept)]
         lines.append([tool, *map(str, counts), str(len(given) - sum(counts)), *times])
-    head = ["tool", "right [models]", "wrong [models]", "no answer [models]", "one question [ms]", "10,000 lengths [ms]"]
-    return table(head, lines)
+    counted, timed = ("right", "wrong", "no answer"), ("one question", "10,000 lengths")
+    return table(["tool", *(f"{name} [models]" for name in counted), *(f"{name} [ms]" for name in timed)], lines)
 
 
 TABLES: dict[str, Callable[[Json], str]] = {

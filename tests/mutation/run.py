@@ -75,7 +75,7 @@ def verdicts(chosen: Sequence[Mutant], choice: Choice) -> Iterator[tuple[Mutant,
     again = [pair for pair, verdict in zip(quick, found, strict=True) if not verdict.killed]
     yield from ((mutant, verdict) for (mutant, _), verdict in zip(quick, found, strict=True) if verdict.killed)
     print(f"  {len(quick)} swapped, {len(again)} of them tried again; {len(slow)} imported", flush=True)
-    imported = Imported()
+    imported = Imported(choice.seconds)
     for mutant, tests in (*again, *slow):
         yield mutant, imported.try_out(mutant, tests)
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -102,20 +102,27 @@ class Watch:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """Runs these tests, in this order."""
+    """Runs these tests, in this order; a case whose name the mutant has changed stands where its function does."""
 
     tests: Sequence[str]
+    known: Container[str]
+    """All tests of the code as it is."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         place = {test: index for index, test in enumerate(self.tests)}
+        functions = {test.partition("[")[0]: index for test, index in place.items()}
+        for item in items:
+            if item.nodeid not in self.known and (function := item.nodeid.partition("[")[0]) in functions:
+                place[item.nodeid] = functions[function]
         items[:] = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
 
 
 class Imported:
     """A mutant in a fresh import of everything: file by file, first those that have killed most."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Container[str]) -> None:
+        self.known = known
         self.kills: Counter[str] = Counter()
         self.sound: dict[str, Verdict] = {}
 
@@ -144,7 +151,7 @@ class Imported:
         sys.meta_path.insert(0, _Changed(mutant))
         sys.dont_write_bytecode = True
         watch = Watch()
-        code = pytest.main([file, "-x", *OPTIONS], plugins=[quick, Chosen(tests), watch])
+        code = pytest.main([file, "-x", *OPTIONS], plugins=[quick, Chosen(tests, self.known), watch])
         # No test left: the change took its parameters away, and none has failed.
         if not watch.failures and code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             raise RuntimeError(f"pytest ended with {code}")
