@@ -15,6 +15,8 @@ Report = TypeVar("Report")
 
 
 class Output(StrEnum):
+    """The forms of every answer but those of `check`, which has its own."""
+
     TABLE = "table"
     JSON = "json"
     CSV = "csv"

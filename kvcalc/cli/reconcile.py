@@ -51,11 +51,11 @@ def reconcile(
 
     Example: kvcalc reconcile server.log --model gemma-3-27b
     """
+    from kvcalc.cli.models import find_model
     from kvcalc.reconcile import model_named
     from kvcalc.reconcile import reconcile as reconcile_log
     from kvcalc.reconcile.logs import read_log
     from kvcalc.render.reconciliation import reconcile_document
-    from kvcalc.spec.catalog import find_model
 
     name, content = read_log(log)
     given = {"tensor": tensor, "pipeline": pipeline, "data": data, "decode_context": context_parallel}

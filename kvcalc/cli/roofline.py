@@ -34,7 +34,9 @@ from kvcalc.cli.speed import (
 )
 
 
-class Which(StrEnum):
+class Phase(StrEnum):
+    """The two kinds of step."""
+
     DECODE = "decode"
     PREFILL = "prefill"
 
@@ -48,8 +50,8 @@ def roofline(
     seq_len: SeqLenOption = None,
     kv_cache_dtype: DtypeOption = "bf16",
     encoder_len: EncoderLenOption = None,
-    phase: Annotated[Which, typer.Option("--phase", help="One decode step, or the prefill of the batch.")] = (
-        Which.DECODE
+    phase: Annotated[Phase, typer.Option("--phase", help="One decode step, or the prefill of the batch.")] = (
+        Phase.DECODE
     ),
     convention: ConventionOption = None,
     compute_dtype: Annotated[
@@ -83,7 +85,7 @@ def roofline(
         seq_len=parsed_count(seq_len, "--seq-len"),
         encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
         formats=parse_kv_cache_dtype(kv_cache_dtype),
-        phase="decode" if phase is Which.DECODE else "prefill",
+        phase="decode" if phase is Phase.DECODE else "prefill",
         convention=convention_of(convention),
         attention_dtype=compute_dtype,
         scheme=weight_scheme(spec, weight_dtype),

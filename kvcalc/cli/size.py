@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,9 +41,10 @@ from kvcalc.cli.engine_options import (
 from kvcalc.cli.models import AssumeOption, HubOption
 
 if TYPE_CHECKING:
-    from kvcalc.cache_dtypes import FormatChoice
     from kvcalc.engines.base import Engine
     from kvcalc.engines.sizing import Memory
+    from kvcalc.layout import CacheLayout
+    from kvcalc.spec.model import ModelSpec
 
 
 def size(
@@ -89,20 +91,23 @@ def size(
     from dataclasses import replace
 
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
-    from kvcalc.cli.models import find_layout
+    from kvcalc.cli.models import find_layout, find_model
     from kvcalc.problems import usage_error
-    from kvcalc.sizing import size as size_models
 
-    batch = parsed_count(batch_size, "--batch-size") or 1
     context = parsed_count(max_model_len, "--max-model-len")
-    tokens = parsed_count(seq_len, "--seq-len")
-    encoder = parsed_count(encoder_len, "--encoder-len", minimum=0)
-    formats = parse_kv_cache_dtype(kv_cache_dtype)
+    workload: dict[str, Any] = {
+        "batch_size": parsed_count(batch_size, "--batch-size"),
+        "seq_len": parsed_count(seq_len, "--seq-len"),
+        "encoder_len": parsed_count(encoder_len, "--encoder-len", minimum=0),
+        "formats": parse_kv_cache_dtype(kv_cache_dtype),
+    }
     if quiet and len(models) > 1:
         raise usage_error("--quiet prints one figure, but several models are named", help="name one, or use -o csv")
     parallel = {"tensor": tensor, "pipeline": pipeline, "data": data, "decode_context": context_parallel}
     about_memory = any((gpu_memory, utilization, cache_memory, overhead))
     if engine is not None or any(parallel.values()) or per_rank or about_memory or settings:
+        if per_layer:
+            raise usage_error("--per-layer lists logical bytes", help="leave out the engine, the ranks and the memory")
         memory = given_memory(gpu_memory, utilization, cache_memory, overhead)
         chosen = chosen_engine(
             engine,
@@ -114,15 +119,29 @@ def size(
             num_speculative_tokens=parsed_count(num_speculative_tokens, "--num-speculative-tokens", minimum=0),
             hybrid_kv_cache_manager=False if disable_hybrid else None,
         )
-        _in_engine(models, chosen, (batch, tokens, encoder, formats), memory, context, (quiet, per_rank), output)
+        specs = [find_model(model, assume=assume, hub=hub) for model in models]
+        if context is not None:
+            specs = [replace(spec, max_position_embeddings=context) for spec in specs]
+        _show_allocated(specs, chosen, workload, memory, quiet=quiet, per_rank=per_rank, output=output)
         return
-    for name, given in (("--block-size", block_size), ("--max-num-batched-tokens", max_num_batched_tokens)):
-        if given is not None:
+    for name, given in (
+        ("--block-size", block_size), ("--max-num-batched-tokens", max_num_batched_tokens),
+        ("--num-speculative-tokens", num_speculative_tokens), ("--disable-hybrid-kv-cache-manager", disable_hybrid),
+    ):  # fmt: skip
+        if given:
             raise usage_error(f"{name} is an engine's", help="name one, as in --engine vllm")
     layouts = [find_layout(model, assume=assume, hub=hub) for model in models]
     if context is not None:
         layouts = [replace(layout, context=context) for layout in layouts]
-    report = size_models(layouts, batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=formats)
+    _show_logical(layouts, workload, quiet=quiet, per_layer=per_layer, output=output)
+
+
+def _show_logical(
+    layouts: Sequence[CacheLayout], workload: dict[str, Any], *, quiet: bool, per_layer: bool, output: Output
+) -> None:
+    from kvcalc.sizing import size as size_models
+
+    report = size_models(layouts, **workload)
     warn(*report.warnings)
     if quiet:
         sys.stdout.write(f"{report.models[0].logical_bytes}\n")
@@ -132,34 +151,24 @@ def size(
     emit("size", report, per_layer_document if per_layer else size_document, output)
 
 
-def _in_engine(
-    models: list[str],
+def _show_allocated(
+    specs: Sequence[ModelSpec],
     chosen: tuple[Engine, Any],
-    work: tuple[int, int | None, int | None, FormatChoice],
+    workload: dict[str, Any],
     memory: Memory,
-    context: int | None,
-    figure: tuple[bool, bool],
+    *,
+    quiet: bool,
+    per_rank: bool,
     output: Output,
 ) -> None:
-    """What an engine reserves; `figure` is (alone, of a rank)."""
-    from dataclasses import replace
-
-    from kvcalc.cli.models import find_model
+    """What an engine reserves; `chosen` is (engine, its settings)."""
     from kvcalc.engines.sizing import size_in_engine
 
-    engine, settings = chosen
-    batch, tokens, encoder, formats = work
-    specs = [find_model(model) for model in models]
-    if context is not None:
-        specs = [replace(spec, max_position_embeddings=context) for spec in specs]
-    report = size_in_engine(
-        specs, engine, settings, batch_size=batch, seq_len=tokens, encoder_len=encoder, formats=formats, memory=memory
-    )
+    report = size_in_engine(specs, *chosen, memory=memory, **workload)
     warn(*report.warnings)
-    alone, of_rank = figure
-    if alone:
+    if quiet:
         found = report.models[0].allocation
-        sys.stdout.write(f"{found.per_rank_bytes if of_rank else found.allocated_bytes}\n")
+        sys.stdout.write(f"{found.per_rank_bytes if per_rank else found.allocated_bytes}\n")
         return
     from kvcalc.render.allocations import allocation_document
 

@@ -192,3 +192,33 @@ def test_a_spec_cannot_drive_the_terminal_or_a_spreadsheet(tmp_path: Path) -> No
         path.write_text(SPEC.replace("name: test-model", f'name: "{start}1+1"'))
         cell = next(csv.DictReader(io.StringIO(kvcalc("size", str(path), "-o", "csv").out)))["model"]
         assert cell == f"'{start}1+1"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--block-size", "16"), ("--max-num-batched-tokens", "2048"), ("--num-speculative-tokens", "1"),
+        ("--disable-hybrid-kv-cache-manager",),
+    ],
+    ids=lambda flags: flags[0],
+)  # fmt: skip
+def test_what_only_an_engine_heeds_is_refused_without_one(flags: tuple[str, ...]) -> None:
+    """It used to be passed over in silence: the figure looked like an answer to the flag."""
+    assert f"KV901 {flags[0]} is an engine's" in refused("size", "qwen-72b", *flags)
+
+
+def test_lines_per_layer_are_logical() -> None:
+    assert "leave out the engine" in refused("size", "qwen-72b", "--per-layer", "--engine", "vllm")
+
+
+def test_an_engine_takes_what_the_other_answers_take(tmp_path: Path) -> None:
+    """`--assume` and `--hub` hold with an engine too."""
+    config = {"model_type": "unheard-of", "num_hidden_layers": 3, "hidden_size": 256, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "max_position_embeddings": 4096, "vocab_size": 100,
+              "intermediate_size": 512}  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config), "utf-8")
+    asked = ("size", str(file), "-s", "160", "-q", "--assume", "dense-gqa")
+    # 3 layers x K and V x 2 heads x 64 x 2 B x 160 tokens: ten blocks of 16, so nothing is lost
+    assert kvcalc(*asked).out == kvcalc(*asked, "--engine", "vllm").out == f"{3 * 2 * 2 * 64 * 2 * 160}\n"
+    assert "KV802" in refused("size", str(file), "--engine", "vllm")
