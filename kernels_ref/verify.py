@@ -91,7 +91,7 @@ def _models(names: Sequence[str] | None) -> list[HasLayout]:
 
 
 def _model_checks(models: Sequence[HasLayout], device: torch.device, say: Say) -> list[ModelCheck]:
-    """On CUDA in three quarters of the free memory, elsewhere on torch's meta-free CPU with 1 GiB."""
+    """Each at the most tokens (a power of two) that fit three quarters of CUDA's free memory, or 1 GiB elsewhere."""
     room = int(torch.cuda.mem_get_info(device)[0] * 0.75) if device.type == "cuda" else 2**30
     checks = []
     for model in models:

@@ -15,7 +15,7 @@ def load_calibration(path: str) -> Calibration:
     """The ceilings of a report, and where and when they were measured.
 
     Raises:
-        KvcalcError: not readable, no JSON, or no measured ceilings in it.
+        KvcalcError: not readable (KV001), no JSON, or no measured ceilings in it (KV906).
     """
     name, content = read_bytes(path)
     try:
@@ -49,4 +49,4 @@ def _rate(figure: object) -> int | None:
 
 def _no_report(name: str, what: str) -> KvcalcError:
     hint = "give a report of `kvcalc verify -o json` from a machine with a GPU"
-    return KvcalcError(Problem(code="KV903", message=f"{name[:200]} {what}"[:300], path=name, help=hint))
+    return KvcalcError(Problem(code="KV906", message=f"{name[:200]} {what}"[:300], path=name, help=hint))

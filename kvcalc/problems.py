@@ -21,7 +21,7 @@ class Problem:
     """One finding. `line` and `column` count from 1; they are None where no place in a file is meant.
 
     `code` is stable (KV0xx syntax and schema, KV1xx geometry, KV2xx expectations, KV3xx sources,
-    KV4xx drift, KV5xx budgets, KV6xx hygiene, KV9xx usage).
+    KV4xx drift, KV5xx budgets and plans, KV6xx hygiene, KV8xx other people's files, KV9xx usage).
     """
 
     code: str

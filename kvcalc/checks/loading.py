@@ -156,8 +156,25 @@ ELSEWHERE: tuple[Rule[Any], ...] = (
     Rule(
         code="KV904",
         name="trace",
-        summary="a file of lengths that cannot be read",
-        why="A trace is CSV with a column of prompt tokens and one of output tokens; the message names the line.",
+        summary="a trace of lengths, or another file that a plan names, that cannot be read",
+        why="A trace is CSV or JSON lines with prompt and output tokens, or totals; the message names the line. Files "
+        "that a plan names lie within its project.",
+        suppressible=False,
+    ),
+    Rule(
+        code="KV905",
+        name="log",
+        summary="a log that cannot be held against a prediction",
+        why="`reconcile` looks for the lines in which vLLM, SGLang or llama.cpp print the size of their cache at their "
+        "start. Where there are none, or the log names no known model, there is nothing to compare.",
+        suppressible=False,
+    ),
+    Rule(
+        code="KV906",
+        name="calibration",
+        summary="a calibration without measured ceilings",
+        why="`--calibration` takes a report of `kvcalc verify -o json`, made without `--quick` where there is a GPU. "
+        "Its measured read bandwidth and GEMM rates take the place of the published peaks.",
         suppressible=False,
     ),
 )

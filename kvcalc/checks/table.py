@@ -36,6 +36,8 @@ GROUPS: Mapping[str, str] = {
     "KV8": "Other people's files (not part of `check`)",
     "KV9": "Usage (not part of `check`)",
 }
+ELSEWHERE = ("KV8", "KV9")
+"""Groups of what ends any command with exit code 2: no findings, so nothing silences them."""
 
 
 def parse_codes(words: Iterable[str]) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ READERS: Mapping[str, Reader] = {
 
 
 def _not_understood(name: str, message: str, hint: str) -> KvcalcError:
-    return KvcalcError(Problem(code="KV903", message=message, path=name, help=hint))
+    return KvcalcError(Problem(code="KV905", message=message, path=name, help=hint))
 
 
 def model_in(data: bytes) -> str | None:
@@ -82,7 +82,7 @@ def model_named(data: bytes, name: str) -> ModelSpec:
     """The shipped spec of the model that a log names.
 
     Raises:
-        KvcalcError: it names none, or one that is not shipped (KV903).
+        KvcalcError: it names none, or one that is not shipped (KV905).
     """
     named = model_in(data)
     if named is not None and named.lower() in hub_ids():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvcalc.cache_dtypes import parse_kv_cache_dtype
+from kvcalc.cache_dtypes import BF16, FormatChoice, parse_kv_cache_dtype
 from kvcalc.engines.layers import heads_per_rank, layer_stages, layer_streams, rows_bytes
 from kvcalc.engines.sglang import Settings, engine_formats, page_size, pool_bytes, pools, side_bytes
 from kvcalc.formats import Role, ceil_div
@@ -34,9 +34,9 @@ def compare(log: Log, spec: ModelSpec, trial: Trial) -> Sequence[Comparison]:
     settings = Settings(version=trial.version, parallel=trial.parallel, **trial.options)
     formats = parse_kv_cache_dtype(trial.dtype)
     return [
-        *_token_lines(log, spec, settings, trial, formats_name=trial.dtype),
-        *_window_lines(log, spec, settings, trial),
-        *_state_lines(log, spec, settings, engine_formats(spec, formats)),
+        *_token_lines(log, spec, settings, formats),
+        *_window_lines(log, spec, settings, formats),
+        *_state_lines(log, spec, settings),
     ]
 
 
@@ -47,13 +47,11 @@ def _row(fact: Fact, name: str, sizes: Sequence[int]) -> Comparison:
                       unit="GiB", line=fact.line, agrees=fact.text in texts, note=NOTE)  # fmt: skip
 
 
-def _token_lines(
-    log: Log, spec: ModelSpec, settings: Settings, trial: Trial, *, formats_name: str
-) -> Sequence[Comparison]:
+def _token_lines(log: Log, spec: ModelSpec, settings: Settings, formats: FormatChoice) -> Sequence[Comparison]:
     tokens = log.first(SGLANG, "tokens") or log.first(SGLANG, "max_tokens")
     if tokens is None:
         return []
-    stored = engine_formats(spec, parse_kv_cache_dtype(formats_name))
+    stored = engine_formats(spec, formats)
     page = page_size(layer_streams(spec), settings)
     with_page, bare = (side_bytes(spec, stored, settings, tokens.integer + extra) for extra in (page, 0))
     rows: list[Comparison] = []
@@ -66,12 +64,12 @@ def _token_lines(
     return rows
 
 
-def _window_lines(log: Log, spec: ModelSpec, settings: Settings, trial: Trial) -> Sequence[Comparison]:
+def _window_lines(log: Log, spec: ModelSpec, settings: Settings, formats: FormatChoice) -> Sequence[Comparison]:
     size, window, full = (log.first(SGLANG, name) for name in ("pool_gib", "window_tokens", "full_tokens"))
     if size is None or window is None or full is None:
         return []
     page = page_size(layer_streams(spec), settings)
-    cells = pools(spec, parse_kv_cache_dtype(trial.dtype), settings)
+    cells = pools(spec, formats, settings)
     bare = full.integer * cells.full + window.integer * cells.window
     padded = pool_bytes(cells, page, tokens=full.integer, window_tokens=window.integer)
     ratio = int(full.integer * settings.swa_full_tokens_ratio) // page * page
@@ -83,7 +81,7 @@ def _window_lines(log: Log, spec: ModelSpec, settings: Settings, trial: Trial) -
     ]  # fmt: skip
 
 
-def _state_lines(log: Log, spec: ModelSpec, settings: Settings, stored: object) -> Sequence[Comparison]:
+def _state_lines(log: Log, spec: ModelSpec, settings: Settings) -> Sequence[Comparison]:
     slots = log.first(SGLANG, "states")
     if slots is None:
         return []
@@ -97,7 +95,7 @@ def _state_lines(log: Log, spec: ModelSpec, settings: Settings, stored: object) 
 
 def _role_bytes(spec: ModelSpec, settings: Settings, role: Role) -> int:
     """Bytes of one state slot on a rank of the fullest stage."""
-    stored = engine_formats(spec, parse_kv_cache_dtype("bf16"))
+    stored = engine_formats(spec, BF16)
     layers = layer_streams(spec)
     sums = [0] * settings.parallel.pipeline
     for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True):

@@ -15,7 +15,7 @@ from kvcalc.engines.vllm.capacity import tokens_and_concurrency
 from kvcalc.engines.vllm.groups import Pool
 from kvcalc.engines.vllm.pages import Keep
 from kvcalc.engines.vllm.sequence import Counter
-from kvcalc.engines.vllm.settings import FIRST_V1, NAME, Settings
+from kvcalc.engines.vllm.settings import FIRST_V1, Settings
 from kvcalc.problems import usage_error
 from kvcalc.reconcile.logs import VLLM, Fact, Log
 from kvcalc.reconcile.report import Comparison
@@ -189,5 +189,3 @@ def guessed_version(log: Log) -> str | None:
         return ".".join(map(str, (FIRST_V1[0], FIRST_V1[1] - 1, 0)))
     return None
 
-
-__all__ = ["ALTERNATIVES", "NAME", "compare", "guessed_version", "options_of"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from kvcalc.checks.table import RULES, RuleExplanation, explain_rule
+from kvcalc.checks.table import ELSEWHERE, RULES, RuleExplanation, explain_rule
 from kvcalc.files import write_whole
 from kvcalc.render.document import Column, Document, Table
 
@@ -23,12 +23,18 @@ def rule_document(rule: RuleExplanation) -> Document:
 
 
 def _severity(rule: RuleExplanation) -> str:
-    exits = "a remark, exit 0" if rule.severity == "info" else "exit 1"
+    exits = "exit 1"
+    if rule.code.startswith(ELSEWHERE):
+        exits = "ends the command: exit 2"
+    elif rule.severity == "info":
+        exits = "a remark, exit 0"
     return f"{rule.severity} ({exits})" + ("" if rule.default else ", off unless selected")
 
 
 def _silence(rule: RuleExplanation) -> str:
-    return f"# kvcalc: ignore={rule.code}" if rule.suppressible else "not by a comment: the file was not read"
+    if rule.suppressible:
+        return f"# kvcalc: ignore={rule.code}"
+    return "not at all" if rule.code.startswith(ELSEWHERE) else "not by a comment: the file was not read"
 
 
 def _repair(rule: RuleExplanation) -> str:

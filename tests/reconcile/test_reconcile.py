@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from command_line import kvcalc
 
 from kvcalc.attention.base import Attention
 from kvcalc.attention.full import Full
@@ -161,6 +164,19 @@ def test_the_engines_own_lines_agree(version: str, spec: ModelSpec) -> None:
     assert (wrong(report), report.agrees) == ([], True)
 
 
+def test_the_command_takes_any_model(tmp_path: Path) -> None:
+    """`--model` as everywhere: a config.json as well, though only shipped models are known by their names."""
+    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4,
+              "num_key_value_heads": 4, "head_dim": 64, "max_position_embeddings": 8192, "vocab_size": 100,
+              "intermediate_size": 512, "tie_word_embeddings": False}  # fmt: skip
+    model, log = tmp_path / "config.json", tmp_path / "server.log"
+    model.write_text(json.dumps(config), "utf-8")
+    # 2 layers x K and V x 4 heads x 64 x 2 B = 2,048 B a token, 32,768 B a block of 16: 32,768 blocks in 1 GiB
+    log.write_text("Available KV cache memory: 1.00 GiB\n# GPU blocks: 32768\n", "utf-8")
+    ran = kvcalc("reconcile", str(log), "--model", str(model), "-o", "json")
+    assert (ran.code, json.loads(ran.out)["agrees"]) == (0, True)
+
+
 def test_the_log_names_its_model() -> None:
     assert model_in(GEMMA3_LOG) == "google/gemma-3-27b-it"
     assert model_in(SGLANG_LOG) == "deepseek-ai/DeepSeek-V3"
@@ -176,7 +192,7 @@ def test_a_log_without_figures_is_not_understood(log: bytes) -> None:
     with pytest.raises(KvcalcError) as caught:
         reconcile(log, DENSE_8B)
     (problem,) = caught.value.problems
-    assert (problem.code, problem.path) == ("KV903", "log")
+    assert (problem.code, problem.path) == ("KV905", "log")
     assert problem.help is not None
 
 
