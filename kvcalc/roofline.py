@@ -19,6 +19,7 @@ from kvcalc.spec.model import ModelSpec
 from kvcalc.steps import Convention, Phase
 from kvcalc.traffic import Traffic, kept_bytes, traffic
 from kvcalc.weight_traffic import ONE_RANK, Shards
+from kvcalc.weights.formats import WEIGHT_FORMATS
 from kvcalc.weights.ledger import WeightScheme, weight_bytes_per_stage, weight_scheme
 
 BoundBy = Literal["memory", "compute"]
@@ -33,12 +34,6 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "fp32": (),
 }
 """Where the accelerator has no unit for a type, operands are widened and multiplied in the next."""
-
-_GEMM_TYPES: Mapping[str, str] = {
-    "fp8": "fp8", "fp8_static": "fp8", "fp8_channel": "fp8", "fp8_block128": "fp8", "mxfp8": "fp8",
-    "int8_channel": "int8", "bnb_int8": "int8", "nvfp4": "fp4", "mxfp4": "fp4", "fp32": "tf32",
-}  # fmt: skip
-"""Weight format -> type of the products with it; every other format is widened to bf16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +153,8 @@ def point(
 
 
 def gemm_type(weight_format: str) -> str:
-    """Type of the operands of a product with weights in this format."""
-    return _GEMM_TYPES.get(weight_format, "bf16")
+    """Type of the operands of a product with weights in this format (a name in `WEIGHT_FORMATS`)."""
+    return WEIGHT_FORMATS[weight_format].operands
 
 
 def points(counted: Traffic, limits: Ceilings, attention_dtype: str = "bf16") -> tuple[Point, ...]:

@@ -38,6 +38,9 @@ class WeightFormat:
     """Scales per tensor."""
     fallback: str | None = None
     """Format of rows that are no multiple of the block (llama.cpp chooses another type)."""
+    operands: str = "bf16"
+    """Type of both operands of a product with it where the accelerator has units for that: what is only stored in few
+    bits (AWQ, GPTQ, GGML) is widened to bf16."""
 
     def blocks(self, shape: tuple[int, ...]) -> int:
         """Blocks of one weight, and so of its scales."""
@@ -63,8 +66,8 @@ def _matrix(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return prod(shape[:-2]), shape[-2], shape[-1]
 
 
-def _plain(name: str, bits: int, summary: str) -> WeightFormat:
-    return WeightFormat(name=name, element_bits=bits, summary=summary, source="IEEE 754; bfloat16")
+def _plain(name: str, bits: int, summary: str, operands: str = "bf16") -> WeightFormat:
+    return WeightFormat(name=name, element_bits=bits, summary=summary, source="IEEE 754; bfloat16", operands=operands)
 
 
 def _ggml(name: str, elements: int, size: int, fallback: str | None = None) -> WeightFormat:
@@ -105,36 +108,40 @@ _OCP = "OCP Microscaling Formats v1.0, section 5.2"
 _MODELOPT = "NVIDIA ModelOpt 0.43 (weight, weight_scale e4m3 per 16, weight_scale_2 and input_scale fp32)"
 
 _TABLE = (
-    _plain("fp32", 32, "4 bytes a weight"),
+    _plain("fp32", 32, "4 bytes a weight", "tf32"),
     _plain("bf16", 16, "2 bytes a weight"),
     _plain("fp16", 16, "2 bytes a weight"),
     WeightFormat(
-        name="fp8", element_bits=8, tensor_bits=32, summary="e4m3, one fp32 scale per matrix",
+        name="fp8", element_bits=8, operands="fp8", tensor_bits=32, summary="e4m3, one fp32 scale per matrix",
         source="vLLM 0.33.0 quantization/fp8.py",
     ),
     WeightFormat(
-        name="fp8_static", element_bits=8, tensor_bits=64, source=_MODELOPT,
+        name="fp8_static", element_bits=8, operands="fp8", tensor_bits=64, source=_MODELOPT,
         summary="e4m3, fp32 scales of the weight and of its input per matrix",
     ),
     WeightFormat(
-        name="fp8_channel", element_bits=8, row_bits=16, summary="e4m3, one bf16 scale per output channel",
+        name="fp8_channel", element_bits=8, operands="fp8", row_bits=16,
+        summary="e4m3, one bf16 scale per output channel",
         source="compressed-tensors 0.9 FP8_DYNAMIC (weight_scale [out, 1])",
     ),
     WeightFormat(
-        name="fp8_fbgemm", element_bits=8, row_bits=32, summary="e4m3, one fp32 scale per output channel",
+        name="fp8_fbgemm", element_bits=8, operands="fp8", row_bits=32,
+        summary="e4m3, one fp32 scale per output channel",
         source="FBGEMM; config.json of Llama-3.1-405B-Instruct-FP8 (weight_scale [out, 1])",
     ),
     WeightFormat(
-        name="fp8_block128", element_bits=8, rows=128, columns=128, block_bits=32,
+        name="fp8_block128", element_bits=8, operands="fp8", rows=128, columns=128, block_bits=32,
         summary="e4m3, one fp32 scale per 128 x 128 block",
         source="DeepSeek-V3, arXiv 2412.19437 section 3.3.2; its README_WEIGHTS.md (weight_scale_inv)",
     ),
     WeightFormat(
-        name="int8_channel", element_bits=8, row_bits=16, summary="int8, one bf16 scale per output channel",
+        name="int8_channel", element_bits=8, operands="int8", row_bits=16,
+        summary="int8, one bf16 scale per output channel",
         source="compressed-tensors 0.9 W8A8 (weight_scale [out, 1])",
     ),
     WeightFormat(
-        name="bnb_int8", element_bits=8, row_bits=32, summary="int8, one fp32 scale per output channel",
+        name="bnb_int8", element_bits=8, operands="int8", row_bits=32,
+        summary="int8, one fp32 scale per output channel",
         source="bitsandbytes LLM.int8() (SCB), arXiv 2208.07339",
     ),
     WeightFormat(
@@ -145,15 +152,15 @@ _TABLE = (
     *(_integer("gptq_", bits, group) for bits in (4, 8) for group in (32, 64, 128)),
     *(_integer("", 4, group) for group in (32, 64, 128)),
     WeightFormat(
-        name="mxfp4", element_bits=4, columns=32, block_bits=8, source=_OCP,
+        name="mxfp4", element_bits=4, operands="fp4", columns=32, block_bits=8, source=_OCP,
         summary="e2m1, one e8m0 scale per 32 weights (4.25 bits each)",
     ),
     WeightFormat(
-        name="mxfp8", element_bits=8, columns=32, block_bits=8, source=_OCP,
+        name="mxfp8", element_bits=8, operands="fp8", columns=32, block_bits=8, source=_OCP,
         summary="e4m3, one e8m0 scale per 32 weights (8.25 bits each)",
     ),
     WeightFormat(
-        name="nvfp4", element_bits=4, columns=16, block_bits=8, tensor_bits=64, source=_MODELOPT,
+        name="nvfp4", element_bits=4, operands="fp4", columns=16, block_bits=8, tensor_bits=64, source=_MODELOPT,
         summary="e2m1, one e4m3 scale per 16 weights (4.5 bits each), two fp32 scales per matrix",
     ),
     _ggml("q8_0", 32, 34),

@@ -49,3 +49,8 @@ def test_missing_units_widen() -> None:
     assert [gemm_type(name) for name in ("fp8_block128", "awq_int4_g128", "nvfp4", "q4_k")] == [
         "fp8", "bf16", "fp4", "bf16",
     ]  # fmt: skip
+
+
+def test_fbgemm_multiplies_in_fp8() -> None:
+    """vLLM quantization/fbgemm_fp8.py: activations are quantised per token, and apply_fp8_linear multiplies."""
+    assert gemm_type("fp8_fbgemm") == "fp8"
