@@ -188,4 +188,3 @@ def guessed_version(log: Log) -> str | None:
     if log.first(VLLM, "version") is None and log.first(VLLM, "tokens") is None and log.first(VLLM, "blocks"):
         return ".".join(map(str, (FIRST_V1[0], FIRST_V1[1] - 1, 0)))
     return None
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvcalc.engines.base import Allocation, Capacity, Waste
 from kvcalc.engines.budgets import Budget
 from kvcalc.engines.sizing import EngineSize, EngineSizeReport
-from kvcalc.render.document import Cell, Column, Document, Table
+from kvcalc.render.document import Cell, Column, Document, Table, lengths_text
 from kvcalc.units import format_bytes
 
 Fact = tuple[str, ...]
@@ -16,11 +16,8 @@ def _bytes(name: str, value: int, note: str = "") -> Fact:
 
 
 def _heading(found: Allocation) -> str:
-    sequences = "1 sequence" if found.batch_size == 1 else f"{found.batch_size:,} sequences"
-    return (
-        f"{found.model} in {found.engine} {found.version}: {sequences} x {found.seq_len:,} tokens,"
-        f" {found.kv_cache_dtype}"
-    )
+    lengths = lengths_text(found.batch_size, found.seq_len)
+    return f"{found.model} in {found.engine} {found.version}: {lengths}, {found.kv_cache_dtype}"
 
 
 def allocation_document(report: EngineSizeReport) -> Document:

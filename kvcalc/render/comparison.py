@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.comparison import CompareReport
-from kvcalc.render.document import Column, Document, Table
-from kvcalc.render.footprints import lengths_text, slope
+from kvcalc.render.document import Column, Document, Table, lengths_text
+from kvcalc.render.footprints import slope
 
 
 def compare_document(report: CompareReport) -> Document:
@@ -34,7 +34,7 @@ def compare_document(report: CompareReport) -> Document:
     ]
     return Document(
         notes=(f"slope and fixed part hold for {', '.join(later)}",) if later else (),
-        title=lengths_text(first),
+        title=lengths_text(first.batch_size, first.seq_len, first.encoder_len),
         tables=(
             Table(
                 columns=(

@@ -63,6 +63,17 @@ def one_line(text: str) -> str:
     return safe(text).replace("\n", " ")
 
 
+def many(count: int, word: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def lengths_text(batch_size: int, seq_len: int, encoder_len: int = 0) -> str:
+    """`8 sequences x 32,768 tokens`, `1 sequence x 448 tokens (+ 1,500 encoder tokens)`."""
+    encoder = f" (+ {many(encoder_len, 'encoder token')})" if encoder_len else ""
+    return f"{many(batch_size, 'sequence')} x {many(seq_len, 'token')}{encoder}"
+
+
 def bar(part: float, whole: float, width: int = 10) -> str:
     """`part` of `whole` as blocks, to an eighth of a character: `█████` for a half."""
     eighths = round(8 * width * part / whole) if whole > 0 else 0

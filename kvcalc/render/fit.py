@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvcalc.plan.report import FitLine, FitReport
-from kvcalc.render.document import Column, Document, Table
+from kvcalc.render.document import Column, Document, Table, many
 from kvcalc.render.plan_tables import (
     BYTES_FIELDS,
     LAYOUT,
@@ -15,7 +15,6 @@ from kvcalc.render.plan_tables import (
     lean,
     ledger_table,
     log_text,
-    many,
     merged,
     nodes_text,
     table_of,

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from kvcalc.footprint import Footprint, GroupBytes, Growth
-from kvcalc.render.document import Cell, Column, Document, Table
+from kvcalc.render.document import Cell, Column, Document, Table, lengths_text
 from kvcalc.sizing import SizeReport
 from kvcalc.units import format_bytes
 
 
 def workload_text(counted: Footprint) -> str:
     """`8 sequences x 32,768 tokens, bf16`."""
-    return f"{lengths_text(counted)}, {counted.kv_cache_dtype}"
-
-
-def lengths_text(counted: Footprint) -> str:
-    sequences = "1 sequence" if counted.batch_size == 1 else f"{counted.batch_size:,} sequences"
-    encoder = f" (+ {counted.encoder_len:,} encoder tokens)" if counted.encoder_len else ""
-    return f"{sequences} x {counted.seq_len:,} tokens{encoder}"
+    return f"{lengths_text(counted.batch_size, counted.seq_len, counted.encoder_len)}, {counted.kv_cache_dtype}"
 
 
 def growth_text(grown: Growth) -> str:

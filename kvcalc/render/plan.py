@@ -7,7 +7,7 @@ from itertools import groupby
 
 from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point
 from kvcalc.plan.verdict import missed_bound
-from kvcalc.render.document import Cell, Column, Document, Table, shown
+from kvcalc.render.document import Cell, Column, Document, Table, many, shown
 from kvcalc.render.plan_tables import (
     BYTES_FIELDS,
     GIB_FIELDS,
@@ -19,7 +19,6 @@ from kvcalc.render.plan_tables import (
     lean,
     ledger_table,
     log_text,
-    many,
     merged,
     nodes_text,
     table_of,
@@ -50,13 +49,13 @@ def plan_document(report: PlanReport, *, details: bool = False, fronts: bool = F
         fronts: the Pareto fronts too, if the report has them.
     """
     best = report.plans[report.best]
-    shown = report.plans if details else (best,)
+    detailed = report.plans if details else (best,)
     tables = [_side_by_side(report)] if len(report.plans) > 1 else []
-    for plan in shown:
+    for plan in detailed:
         tables += _plan_tables(report, plan, details)
     if fronts:
         tables += _fronts(report)
-    rest = [plan.gpu for plan in report.plans if plan not in shown]
+    rest = [plan.gpu for plan in report.plans if plan not in detailed]
     notes = [f"note: {text}" for text in report.assumptions]
     notes += [f"note: --details also shows the layouts on {', '.join(rest)}"] if rest else []
     return Document(

@@ -8,7 +8,7 @@ from typing import TypeVar
 from kvcalc.formats import ceil_div
 from kvcalc.plan.ledger import Group, Ledger
 from kvcalc.plan.report import Choice, FitLine, Shortage
-from kvcalc.render.document import Cell, Column, Table
+from kvcalc.render.document import Cell, Column, Table, many
 from kvcalc.units import format_bytes
 
 Item = TypeVar("Item")
@@ -19,11 +19,6 @@ GROUPS: tuple[Group, ...] = ("reserve", "overhead", "weights", "cache")
 LAYOUT = Column("layout", flexible=True)
 NAMED = 4
 """Terms of a group that are named where only the groups have rows."""
-
-
-def many(count: int, word: str) -> str:
-    """`1 node`, `2 nodes`."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def both(size: int) -> str:

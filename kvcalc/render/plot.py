@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kvcalc.files import write_whole
 from kvcalc.plan.report import GpuPlan, PlanReport
 from kvcalc.problems import usage_error
-from kvcalc.render.document import safe
+from kvcalc.render.document import lengths_text, many, safe
 from kvcalc.render.plan import plan_title
 from kvcalc.render.sweep import plane_title
 from kvcalc.roofline import Point, RooflineReport
@@ -128,9 +128,9 @@ def tiers_figure(report: TiersReport) -> Figure:
     holds.axvline(report.cache_bytes, color=COLOURS[1], linestyle="--")
     holds.set_title(f"dashed: this cache, {format_bytes(report.cache_bytes)}", fontsize=9, color=COLOURS[1])
     holds.set_xlabel("holds [B]")
-    many = "1 sequence" if report.batch_size == 1 else f"{report.batch_size:,} sequences"
+    lengths = lengths_text(report.batch_size, report.seq_len, report.encoder_len)
     figure.suptitle(
-        f"{report.model} on {report.gpu}: {many} x {report.seq_len:,} tokens, {report.kv_cache_dtype}"
+        f"{report.model} on {report.gpu}: {lengths}, {report.kv_cache_dtype}"
         + (f"\n{report.calibration}" if report.calibration else "")
     )
     return figure
@@ -178,10 +178,10 @@ def roofline_figure(report: RooflineReport) -> Figure:
     axes.grid(which="major", alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
     counted = report.traffic
-    many = "1 sequence" if counted.batch_size == 1 else f"{counted.batch_size:,} sequences"
+    ranks = f", one rank of {counted.shards}" if counted.shards else ""
     figure.suptitle(
-        f"{counted.model} on {report.gpu}: {counted.phase} of {many} x {counted.seq_len:,} tokens,"
-        f" {counted.kv_cache_dtype}" + (f"\n{report.calibration}" if report.calibration else "")
+        f"{counted.model} on {report.gpu}: {counted.phase} of {lengths_text(counted.batch_size, counted.seq_len)},"
+        f" {counted.kv_cache_dtype}{ranks}" + (f"\n{report.calibration}" if report.calibration else "")
     )
     return figure
 
@@ -287,8 +287,7 @@ def _lines_figure(report: SweepReport) -> Figure:
     axes.set_ylabel("KV cache [B]")
     axes.grid(which="major", alpha=0.3)
     axes.legend(fontsize=8)
-    many = "1 sequence" if batch == 1 else f"{batch:,} sequences"
-    figure.suptitle(f"KV cache of {many} against its length")
+    figure.suptitle(f"KV cache of {many(batch, 'sequence')} against {'its' if batch == 1 else 'their'} length")
     return figure
 
 

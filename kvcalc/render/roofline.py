@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvcalc.render.document import Cell, Column, Document, Table, bar
+from kvcalc.render.document import Cell, Column, Document, Table, bar, lengths_text
 from kvcalc.roofline import Point, RooflineReport
 from kvcalc.units import format_bytes, format_rate, format_seconds
 
@@ -12,12 +12,11 @@ from kvcalc.units import format_bytes, format_rate, format_seconds
 def roofline_document(report: RooflineReport) -> Document:
     """Each component under the roof, why attention is bound as it is, and the bound of the whole step."""
     counted = report.traffic
-    sequences = "1 sequence" if counted.batch_size == 1 else f"{counted.batch_size:,} sequences"
+    lengths = lengths_text(counted.batch_size, counted.seq_len)
     what = "one decode step of" if counted.phase == "decode" else "prefill of"
     ranks = f", one rank of {counted.shards}" if counted.shards else ""
     return Document(
-        title=f"{counted.model} on {report.gpu}: {what} {sequences} x {counted.seq_len:,} tokens,"
-        f" {counted.kv_cache_dtype}{ranks}",
+        title=f"{counted.model} on {report.gpu}: {what} {lengths}, {counted.kv_cache_dtype}{ranks}",
         tables=(_table(report),),
         facts=tuple(_facts(report)),
         notes=(*(_why(report, point) for point in report.points if point.what == "attention"),

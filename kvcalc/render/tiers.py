@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvcalc.render.document import Column, Document, Table
+from kvcalc.render.document import Column, Document, Table, lengths_text, many
 from kvcalc.tiers import Restore, TierLine, TiersReport, TileFit
 from kvcalc.units import format_bytes, format_rate, format_seconds
 
 
 def tiers_document(report: TiersReport) -> Document:
     """The ladder, what is left beside the weights, restore against recompute, and the tile that fits."""
-    sequences = "1 sequence" if report.batch_size == 1 else f"{report.batch_size:,} sequences"
-    encoder = f" (+ {report.encoder_len:,} encoder tokens)" if report.encoder_len else ""
+    lengths = lengths_text(report.batch_size, report.seq_len, report.encoder_len)
     return Document(
-        title=f"{report.model} on {report.gpu_name}: {sequences} x {report.seq_len:,} tokens{encoder},"
-        f" {report.kv_cache_dtype}",
+        title=f"{report.model} on {report.gpu_name}: {lengths}, {report.kv_cache_dtype}",
         tables=tuple(table for table in (_ladder(report), _restores(report)) if table.rows),
         facts=tuple(_facts(report)),
         notes=tuple(_notes(report)),
@@ -49,7 +47,7 @@ def _row(line: TierLine) -> tuple[str | int | float | None, ...]:
 def _restores(report: TiersReport) -> Table:
     titles = {line.name: line.title for line in report.tiers}
     return Table(
-        title=f"one sequence of {report.seq_len:,} tokens ({format_bytes(report.bytes_per_sequence)}):"
+        title=f"one sequence of {many(report.seq_len, 'token')} ({format_bytes(report.bytes_per_sequence)}):"
         f" bring back, or compute again in {format_seconds(report.recompute_s or 0.0)}",
         columns=(
             Column("from", flexible=True), Column("bring back"), Column("pays"), Column("pays from", "tokens"),
@@ -72,8 +70,9 @@ def _facts(report: TiersReport) -> Iterator[tuple[str, ...]]:
             yield "beside the weights", "they do not fit one GPU:", f"{short:,} B ({format_bytes(short)}) too much"
         else:
             left = report.memory_left_bytes
-            many = "" if report.memory_left_sequences is None else f"{report.memory_left_sequences:,} sequences"
-            yield "beside the weights", f"{left:,} B", f"= {format_bytes(left)}", many
+            room = report.memory_left_sequences
+            held = "" if room is None else many(room, "sequence")
+            yield "beside the weights", f"{left:,} B", f"= {format_bytes(left)}", held
     if report.break_even_bytes_per_s is not None:
         rate = format_rate(report.break_even_bytes_per_s, "B/s")
         yield "bringing back pays above", rate, "at this length"

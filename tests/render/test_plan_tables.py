@@ -9,9 +9,9 @@ from kvcalc.plan.planfile import PlanSpec, Slo
 from kvcalc.plan.planning import plan
 from kvcalc.plan.report import PlanReport, Shortage
 from kvcalc.plan.resolving import resolve
-from kvcalc.render.document import Column, Table
+from kvcalc.render.document import Column, Table, many
 from kvcalc.render.plan import plan_document
-from kvcalc.render.plan_tables import LAYOUT, cut, lean, ledger_table, log_text, many, merged, nodes_text, why
+from kvcalc.render.plan_tables import LAYOUT, cut, lean, ledger_table, log_text, merged, nodes_text, why
 from kvcalc.render.text import render_text
 
 

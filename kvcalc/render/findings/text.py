@@ -6,7 +6,7 @@ from collections import Counter
 
 from kvcalc.checks.engine import CheckReport
 from kvcalc.problems import Severity
-from kvcalc.render.document import Column, Document, Table, one_line
+from kvcalc.render.document import Column, Document, Table, many, one_line
 from kvcalc.render.problems import render_problem
 from kvcalc.render.text import render_markdown
 
@@ -33,21 +33,17 @@ def render_concise(report: CheckReport) -> str:
 def verdict(report: CheckReport) -> str:
     """`2 errors, 1 warning in 97 files (1 fixable with --fix)`."""
     counts = Counter(finding.problem.severity for finding in report.findings)
-    words = [_plural(counts[severity], word) for severity, word in _WORDS if counts[severity]]
-    files = _plural(report.files, "file")
+    words = [many(counts[severity], word) for severity, word in _WORDS if counts[severity]]
+    files = many(report.files, "file")
     text = f"{', '.join(words)} in {files}" if words else f"{files} checked, nothing found"
     fixable = sum(finding.fix is not None for finding in report.findings)
     asides = [f"{fixable:,} fixable with --fix"] if fixable else []
     asides += [f"{report.suppressed:,} silenced by comments"] if report.suppressed else []
-    asides += [f"{_plural(report.skipped, 'other YAML file')} passed over"] if report.skipped else []
+    asides += [f"{many(report.skipped, 'other YAML file')} passed over"] if report.skipped else []
     return text + (f" ({'; '.join(asides)})" if asides else "")
 
 
 _WORDS = ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.INFO, "remark"))
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
 def render_summary(report: CheckReport) -> str:
