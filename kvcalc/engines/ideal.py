@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from operator import le
 
 from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Engine, Parallel
 from kvcalc.engines.checks import StageBudgets, check_counts, context_limit, longest_that_fits, per_stage
-from kvcalc.engines.layers import Share, assemble, layer_stages, layer_streams, logical_bytes
+from kvcalc.engines.layers import Share, assemble, layer_stages, layer_streams, logical_bytes, rows_bytes
 from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
 from kvcalc.spec.model import ModelSpec
@@ -19,6 +20,8 @@ NAME = "ideal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
+    """What an engine without rules of its own can be told."""
+
     version: str = "1"
     parallel: Parallel = field(default_factory=Parallel)
     max_model_len: int | None = None
@@ -36,7 +39,7 @@ def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, paral
     if stream.sharding is Sharding.HEADS:
         heads = ceil_div(heads, parallel.tensor // share)
     rows = ceil_div(stream.extent.rows(workload.seq_len, workload.encoder_len), share)
-    return ceil_div(stream.format(formats).bits(rows, heads, stream.width), 8)
+    return rows_bytes(stream, rows, formats, heads=heads)
 
 
 def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
@@ -62,16 +65,23 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
 
 
 def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
-    """The longest single sequence, and how many of max_model_len fit."""
+    """The longest single sequence, and how many of max_model_len fit; the stage that ends first decides.
+
+    Raises:
+        KvcalcError: the context is unknown.
+    """
     limit = context_limit(spec, settings.max_model_len)
+    budgets = per_stage(budget_bytes, settings.parallel.pipeline)
 
-    def per_rank(tokens: int) -> int:
-        return allocate(spec, Workload(batch_size=1, seq_len=tokens, formats=formats), settings).per_rank_bytes
+    def taken(tokens: int) -> tuple[int, ...]:
+        one = Workload(batch_size=1, seq_len=tokens, encoder_len=spec.max_source_positions or 0, formats=formats)
+        return allocate(spec, one, settings).per_stage_bytes
 
-    budget = min(per_stage(budget_bytes, settings.parallel.pipeline))
-    one = per_rank(limit)
-    longest = longest_that_fits(lambda tokens: per_rank(tokens) <= budget, limit)
-    concurrency = Fraction(budget, one) if one else Fraction(0)
+    longest = longest_that_fits(lambda n: all(map(le, taken(n), budgets)), limit)
+    concurrency, budget = min(
+        ((Fraction(mine, size), mine) for mine, size in zip(budgets, taken(limit), strict=True) if size),
+        default=(Fraction(0), min(budgets)),
+    )
     return Capacity(
         engine=NAME,
         version=settings.version,

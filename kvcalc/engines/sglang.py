@@ -262,6 +262,7 @@ def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, fo
     tokens = int(rest // cell) // page * page if cell else 0
     window_tokens = int(tokens * ratio) // page * page if cells.window else 0
     stored = engine_formats(spec, formats)
+    of_all_ranks, one = tokens * settings.parallel.decode_context, ceil_div(limit, page) * page
     return Capacity(
         engine=NAME,
         version=settings.version,
@@ -272,11 +273,11 @@ def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, fo
         unit_bytes=int(cell),
         units=tokens,
         usable_units=tokens,
-        tokens=tokens * settings.parallel.decode_context,
+        tokens=of_all_ranks,
         max_model_len=limit,
-        units_per_request=ceil_div(limit, page) * page,
-        concurrency=Fraction(tokens * settings.parallel.decode_context, ceil_div(limit, page) * page),
-        max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, page) * page <= tokens, limit),
+        units_per_request=one,
+        concurrency=Fraction(of_all_ranks, one),
+        max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, page) * page <= of_all_ranks, limit),
         log_lines=tuple(log_lines(spec, stored, settings, tokens, window_tokens, states)),
         notes=(f"{states:,} state slots",) if states else (),
     )

@@ -48,10 +48,21 @@ def test_ideal_ends_where_the_bytes_end() -> None:
     assert capacity("ideal", WINDOWED, 700 * ROW, tp=2).max_tokens_per_request == 1000
     replicas = capacity("ideal", WINDOWED, 1800 * ROW, dp=2)
     assert (replicas.concurrency, replicas.units) == (3, 1500)
-    # the stage that ends first counts: two layers of three on the first
-    assert capacity("ideal", DENSE, (500 * ROW, 400 * ROW), pp=2).max_tokens_per_request == 200
+    # the stage that ends first counts: two layers of three on the first, so 250 tokens there and 400 on the second
+    staged = capacity("ideal", DENSE, (500 * ROW, 400 * ROW), pp=2)
+    assert (staged.max_tokens_per_request, staged.concurrency, staged.budget_bytes) == (250, Fraction(1, 4), 500 * ROW)
+    staged = capacity("ideal", DENSE, (500 * ROW, 200 * ROW), pp=2)
+    assert (staged.max_tokens_per_request, staged.concurrency, staged.budget_bytes) == (200, Fraction(1, 5), 200 * ROW)
     nothing = capacity("ideal", model({"f": full()}, [""], context=7), 100)
-    assert (nothing.concurrency, nothing.max_tokens_per_request) == (0, 7)
+    assert (nothing.concurrency, nothing.max_tokens_per_request, nothing.budget_bytes) == (0, 7, 100)
+
+
+def test_ideal_pays_for_the_encoders_tokens() -> None:
+    """A row for each of 1,500 encoder tokens before the first of the decoder, of 448."""
+    spec = model({"f": full(), "x": cross(8, 128)}, [("f", "x")], context=448, encoder=1500)
+    assert capacity("ideal", spec, 1499 * ROW).max_tokens_per_request == 0
+    assert capacity("ideal", spec, 1600 * ROW).max_tokens_per_request == 100
+    assert capacity("ideal", spec, 2 * 1948 * ROW).concurrency == 2
 
 
 @pytest.mark.parametrize(("engine", "block"), [("lmdeploy", 64), ("tensorrt-llm", 32)])
@@ -115,6 +126,9 @@ def test_sglang_slots_of_full_layers() -> None:
     assert capacity("sglang", DENSE, 1).log_lines == ()
     shared = capacity("sglang", DENSE, 500 * 3 * ROW, tp=16, dcp=2)
     assert (shared.tokens, shared.concurrency) == (8 * 500 * 2, 8)
+    # 500 slots of 4 heads on each of two context-parallel ranks: together the 1,000 tokens of one request
+    shared = capacity("sglang", DENSE, 500 * 3 * ROW // 2, tp=4, dcp=2)
+    assert (shared.units, shared.concurrency, shared.max_tokens_per_request) == (500, 1, 1000)
     assert capacity("sglang", DENSE, 500 * 3 * ROW, tp=4, dcp=2).tokens == 2 * 500 * 2  # 4 heads on a rank
 
 
