@@ -354,7 +354,7 @@ EVERY: dict[str, tuple[tuple[str, ...], Any, Any]] = {
 def test_an_option_does_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, read, expected = EVERY[name]
     (tmp_path / "trace.csv").write_text(CSV)
-    results = Path(__file__).parents[2] / "kernels_ref" / "results" / "h200-2026-11-24.json"
+    results = Path(__file__).parents[2] / "kernels_ref" / "results" / "h200-2026-11-27.json"
     (tmp_path / "calibration.json").write_bytes(results.read_bytes())
     monkeypatch.chdir(tmp_path)
     assert read(planned("plan", *arguments)) == expected

@@ -16,7 +16,7 @@ from kvcalc.render.reports import FOLDER, REPORTS, report_class, report_schema
 from kvcalc.spec.schema import schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "kernels_ref" / "results" / "h200-2026-11-24.json"
+RESULTS = ROOT / "kernels_ref" / "results" / "h200-2026-11-27.json"
 
 COMMANDS = {
     "size": "size qwen-72b gemma-3-27b jamba-v0.1 t5-11b",
