@@ -65,6 +65,11 @@ def test_a_window_becomes_part_of_the_fixed_bytes() -> None:
     assert grown.from_tokens == 100
 
 
+def test_full_attention_grows_from_the_first_token_on() -> None:
+    grown = size(model((2, full()))).growth
+    assert (grown.fixed_bytes, grown.step_bytes, grown.from_tokens) == (0, 2 * ROW, 0)
+
+
 def test_growth_of_states_and_encoders_is_fixed() -> None:
     grown = size(model(gated_delta_net(), cross()), encoder=63).growth
     assert grown.step_bytes == 0
