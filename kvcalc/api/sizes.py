@@ -229,15 +229,19 @@ def diff(
         plan: the path of a plan file, in place of all of these arguments.
 
     Raises:
-        KvcalcError: a model or plan that cannot be read, a stream that cannot be stored so, or an unknown name.
+        KvcalcError: a model or plan that cannot be read, a stream that cannot be stored so, an unknown name, or other
+            arguments beside a plan.
     """
     from kvcalc.diffing import Question, Subject, asked_by
     from kvcalc.diffing import diff as compare_sides
     from kvcalc.plan.planfile import PlanSpec, load_plan
 
-    if plan is not None and gpu is not None:
-        raise usage_error("a plan names its own GPUs", help="give gpu or plan")
     if plan is not None:
+        others = {"batch_size": (batch_size, 1), "seq_len": (seq_len, None), "kv_cache_dtype": (kv_cache_dtype, "bf16"),
+                  "encoder_len": (encoder_len, None), "gpu": (gpu, None), "engine": (engine, "vllm")}  # fmt: skip
+        given = [name for name, (value, default) in others.items() if value != default]
+        if given:
+            raise usage_error(f"a plan brings its own {', '.join(given)}", help="give these, or the plan")
         file = load_plan(os.fspath(plan))
         question = asked_by(file.spec, file)
     else:
@@ -247,17 +251,18 @@ def diff(
             encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
             formats=formats(kv_cache_dtype),
         )
-    if plan is None and gpu is not None:
-        asked = PlanSpec(
-            model="any model",
-            gpu=gpu,
-            engine=engine,
-            batch_size=question.batch_size,
-            seq_len=question.seq_len,
-            encoder_len=question.encoder_len,
-            kv_cache_dtype=question.formats.name,
-        )
-        question = asked_by(asked)
+        if gpu is not None:
+            question = asked_by(
+                PlanSpec(
+                    model="any model",
+                    gpu=gpu,
+                    engine=engine,
+                    batch_size=question.batch_size,
+                    seq_len=question.seq_len,
+                    encoder_len=question.encoder_len,
+                    kv_cache_dtype=question.formats.name,
+                )
+            )
     before, after = (
         {"": Subject(name=spec.name, model=spec, question=question)} for spec in map(model_spec, (old, new))
     )

@@ -234,6 +234,10 @@ WRONG = {
     "not a number": (lambda: kvcalc.plan("qwen-72b", "h200", tpot=float("nan")), "tpot is more than 0"),
     "two demands": (lambda: kvcalc.plan("qwen-72b", "h200", batch_size=1, rate=2, isl=1, osl=1), "rate"),
     "no gpu": (lambda: kvcalc.plan("qwen-72b", []), "GPU"),
+    "plan and more": (
+        lambda: kvcalc.diff("qwen-72b", "qwen2-72b", plan="docs/examples/plan.yaml", batch_size=8, gpu="h200"),
+        "a plan brings its own batch_size, gpu",
+    ),
     "path": (lambda: kvcalc.check("/no/such/file"), "no such file"),
     "code": (lambda: kvcalc.check(".", select=["KV999"]), "no rule has the code"),
     "log": (lambda: kvcalc.reconcile("/no/such/log", "qwen-72b"), "cannot be read"),
