@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from factories import cross, full, gated_delta_net, logical, mamba2, mla, model, shared, size, sliding, sparse
 
-from kvcalc.footprint import footprint, workload_for
+from kvcalc.cache_dtypes import BF16
+from kvcalc.footprint import Growth, footprint, growth, workload_for
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import Layer, LayerEntry
 
@@ -68,6 +69,10 @@ def test_a_window_becomes_part_of_the_fixed_bytes() -> None:
 def test_full_attention_grows_from_the_first_token_on() -> None:
     grown = size(model((2, full()))).growth
     assert (grown.fixed_bytes, grown.step_bytes, grown.from_tokens) == (0, 2 * ROW, 0)
+
+
+def test_nothing_cached_grows_by_nothing() -> None:
+    assert growth((), BF16) == Growth(fixed_bytes=0, step_bytes=0, step_tokens=1, from_tokens=0)
 
 
 def test_growth_of_states_and_encoders_is_fixed() -> None:

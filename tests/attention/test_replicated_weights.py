@@ -1,4 +1,4 @@
-"""Which weights more TP ranks than units may hold copies of; of all others a rank has its own units or the layout fails.
+"""Which weights more TP ranks than units may hold copies of; of all others a rank has its own units, or none fits.
 
 vLLM 0.33.0 layers/linear.py QKVParallelLinear (num_kv_head_replicas) and mamba_mixer2.py (groups are repeated so that
 every rank's heads have one).
