@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from factories import cross, full, gated_delta_net, logical, mamba2, mla, model, shared, size, sliding, sparse
 
-from kvcalc.cache_dtypes import BF16
+from kvcalc.cache_dtypes import BF16, parse_kv_cache_dtype
 from kvcalc.footprint import Growth, footprint, growth, workload_for
+from kvcalc.formats import Role
+from kvcalc.layout import CacheGroup
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import Layer, LayerEntry
+from kvcalc.streams import Stream, Strided
 
 ROW = 3 * 192 * 2
 """K and V of one token in one layer of the factories: 3 heads x (96 + 96) x 2 B."""
@@ -104,6 +107,13 @@ def test_kivi_growth_counts_the_full_precision_tail_as_fixed() -> None:
     assert grown.from_tokens == 128
 
 
+def test_a_tail_of_strided_rows_is_as_many_strides_long() -> None:
+    """One row of V for 4 tokens: the newest 128 rows, which stay in 16 bits, are those of 512 tokens."""
+    values = Stream(role=Role.VALUE, heads=3, width=96, extent=Strided(4))
+    group = CacheGroup(names=("v",), label="", source="", streams=(values,), indices=(0,))
+    assert growth((group,), parse_kv_cache_dtype("kivi2")).from_tokens == 4 * 128
+
+
 def test_k_and_v_may_be_stored_in_different_formats() -> None:
     assert logical(full(), 63, dtype="key=q8_0,value=q4_0") == 63 * 3 * 3 * (34 + 18)
 
@@ -127,6 +137,7 @@ def test_huge_figures_stay_exact() -> None:
 def test_length_defaults_to_the_context_and_beyond_it_is_answered_with_a_warning() -> None:
     workload, warnings = workload_for(model(full()))
     assert (workload.batch_size, workload.seq_len, warnings) == (1, 2000, ())
+    assert workload_for(model(full()), seq_len=2000)[1] == ()
     workload, warnings = workload_for(model(full()), seq_len=2001)
     assert workload.seq_len == 2001
     assert len(warnings) == 1
@@ -135,11 +146,17 @@ def test_length_defaults_to_the_context_and_beyond_it_is_answered_with_a_warning
 
 
 def test_without_a_context_a_length_must_be_given() -> None:
-    spec = model(full(), max_position_embeddings=None)
-    with pytest.raises(KvcalcError, match="context") as caught:
-        workload_for(spec)
-    assert "--seq-len" in str(caught.value.problems[0].help)
-    assert workload_for(spec, seq_len=63)[1] == ()
+    for kinds in ((full(),), (gated_delta_net(), full()), (sliding(),)):
+        spec = model(*kinds, max_position_embeddings=None)
+        with pytest.raises(KvcalcError, match="context") as caught:
+            workload_for(spec)
+        assert "--seq-len" in str(caught.value.problems[0].help)
+        assert workload_for(spec, seq_len=63)[1] == ()
+
+
+def test_a_state_needs_no_length() -> None:
+    workload, warnings = workload_for(model(gated_delta_net(), max_position_embeddings=None))
+    assert (workload.seq_len, warnings) == (1, ())
 
 
 def test_the_encoders_length_defaults_to_the_models_own_else_to_zero_with_a_warning() -> None:
