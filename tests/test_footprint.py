@@ -6,7 +6,7 @@ import pytest
 from factories import cross, full, gated_delta_net, logical, mamba2, mla, model, shared, size, sliding, sparse
 
 from kvcalc.cache_dtypes import BF16, parse_kv_cache_dtype
-from kvcalc.footprint import Growth, footprint, growth, workload_for
+from kvcalc.footprint import Growth, Workload, footprint, growth, workload_for
 from kvcalc.formats import Role
 from kvcalc.layout import CacheGroup
 from kvcalc.problems import KvcalcError
@@ -167,6 +167,6 @@ def test_the_encoders_length_defaults_to_the_models_own_else_to_zero_with_a_warn
     assert len(warnings) == 1
     assert "--encoder-len" in warnings[0]
     assert workload_for(model(cross()), encoder_len=63)[0].encoder_len == 63
-    assert workload_for(model(full()))[0].encoder_len == 0
+    assert workload_for(model(full()))[0].encoder_len == Workload(batch_size=1, seq_len=1).encoder_len == 0
     layouts = [model(*kinds).layout() for kinds in ((full(), cross()), (cross(),), (full(), sliding()))]
     assert [layout.has_encoder for layout in layouts] == [True, True, False]
