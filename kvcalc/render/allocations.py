@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvcalc.engines.base import Allocation, Capacity, Waste
-from kvcalc.engines.budgets import Budget
+from kvcalc.engines.budgets import Budget, Overhead
 from kvcalc.engines.sizing import EngineSize, EngineSizeReport
 from kvcalc.render.document import Cell, Column, Document, Table, lengths_text
 from kvcalc.units import format_bytes
@@ -92,13 +92,19 @@ def _budget_facts(budget: Budget) -> list[Fact]:
     fraction = f"{float(budget.fraction):g} of {budget.fraction_of}"
     facts = [_bytes("GPU memory", budget.gpu_memory_bytes)]
     facts.append(_bytes("requested", budget.requested_bytes, fraction))
-    for item in budget.overheads:
-        seen = (
-            f"{format_bytes(item.low_bytes)} to {format_bytes(item.high_bytes)} seen: give --overhead {item.name}=SIZE"
-        )
-        facts.append(_bytes(f"- {item.name}", item.bytes, "" if item.given else f"assumed; {seen}"))
+    facts += [_bytes(f"- {item.name}", item.bytes, _known_from(item)) for item in budget.overheads]
     facts.append(_bytes("left for the cache", budget.available_bytes))
     return facts
+
+
+def _known_from(item: Overhead) -> str:
+    """Nothing of a term that the user has given."""
+    if item.given:
+        return ""
+    if item.low_bytes == item.high_bytes:
+        return f"counted: {item.source}"
+    seen = f"{format_bytes(item.low_bytes)} to {format_bytes(item.high_bytes)} seen"
+    return f"assumed; {seen}: give --overhead {item.name}=SIZE"
 
 
 def _yield_facts(found: Capacity) -> list[Fact]:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kvcalc.reconcile.report import ReconcileReport
 from kvcalc.render.document import Cell, Column, Document, Table
+
+FLAGS: Mapping[str, str] = {
+    "tensor": "tensor-parallel-size",
+    "pipeline": "pipeline-parallel-size",
+    "data": "data-parallel-size",
+    "decode_context": "decode-context-parallel-size",
+}
+"""Settings that a user knows by another name."""
 
 
 def reconcile_document(report: ReconcileReport) -> Document:
@@ -17,7 +27,7 @@ def reconcile_document(report: ReconcileReport) -> Document:
         Column("figure"), Column("predicted"), Column("printed"), Column("unit"), Column("agrees"),
         Column("line"), Column("note", flexible=True),
     )  # fmt: skip
-    facts = tuple((s.name.replace("_", "-"), s.value, f"({s.origin})") for s in report.settings)
+    facts = tuple((FLAGS.get(s.name, s.name.replace("_", "-")), s.value, f"({s.origin})") for s in report.settings)
     notes = [f"would agree with: {e.change}" for e in report.explanations]
     notes += [f"note: {note}" for note in report.notes]
     return Document(

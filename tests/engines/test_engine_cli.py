@@ -99,6 +99,17 @@ def test_a_gpu_is_cut_into_shares(small: str) -> None:
     assert budget["available_bytes"] == budget["requested_bytes"] - 18 * 2**30
 
 
+def test_a_share_says_what_is_counted_assumed_and_given() -> None:
+    """Weights are counted from the spec: it used to say that they were assumed, and seen from X to X."""
+    asked = ("size", "qwen3-8b", "-s", "100", "--engine", "vllm", "--gpu-memory", "80GiB")
+    terms = {line.split()[1]: line for line in kvcalc(*asked, "--overhead", "activation=1GiB")[1].splitlines()
+             if line.startswith("- ")}  # fmt: skip
+    assert terms["weights"].endswith("counted: one rank's share of the checkpoint")
+    assert "assumed; " in terms["non_torch"]
+    assert terms["non_torch"].endswith("give --overhead non_torch=SIZE")
+    assert terms["activation"].split() == ["-", "activation", f"{2**30:,}", "B", "=", "1", "GiB"]
+
+
 @pytest.mark.parametrize("output", ["table", "csv", "markdown"])
 def test_every_output_holds_the_allocated_bytes(small: str, output: str) -> None:
     code, out, _ = kvcalc("size", small, "-s", "1000", "--engine", "vllm", "-o", output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -175,6 +176,14 @@ def test_the_command_takes_any_model(tmp_path: Path) -> None:
     log.write_text("Available KV cache memory: 1.00 GiB\n# GPU blocks: 32768\n", "utf-8")
     ran = kvcalc("reconcile", str(log), "--model", str(model), "-o", "json")
     assert (ran.code, json.loads(ran.out)["agrees"]) == (0, True)
+
+
+def test_settings_go_by_the_names_of_their_flags(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(GEMMA3_LOG)
+    shown = kvcalc("reconcile", str(log), "-dcp", "1").out
+    assert re.search(r"^tensor-parallel-size +1 +\(log\)$", shown, flags=re.MULTILINE)
+    assert re.search(r"^decode-context-parallel-size +1 +\(option\)$", shown, flags=re.MULTILINE)
 
 
 def test_the_log_names_its_model() -> None:
