@@ -197,6 +197,24 @@ def read_by(stream: Stream, extent: Extent, queries: int, convention: Convention
     return Read(stream=stream, extent=extent, heads=stream.heads, split=stream.sharding is Sharding.HEADS)
 
 
+def index_stream(width: int, extent: Extent) -> Stream:
+    """An indexer's keys: one head of `width` elements per row, the same on every tensor-parallel rank."""
+    return Stream(role=Role.INDEX, heads=1, width=width, extent=extent, sharding=Sharding.REPLICATED)
+
+
+def scan_read(index: Stream) -> Read:
+    """An indexer reads every key that is kept, whatever it then chooses."""
+    return Read(stream=index, extent=index.extent, heads=index.heads, split=False, kernel="index")
+
+
+def scan_work(heads: int, width: int, extent: Extent) -> Work:
+    """2 x `width` per indexer head and key; every tensor-parallel rank scans for itself.
+
+    Source: vLLM 0.33.0 deepseek_v2.py (Indexer: replicated projections), as in DeepSeek-V3.2-Exp's report, section 1.
+    """
+    return Work(name="index", extent=extent, units=heads, flops=2 * width, split=False, kernel="index")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateAttention(Attention):
     """Mixers that keep a state instead of a cache: a step reads all of it, and writes all of it again."""

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import HeadedAttention, headed_tensors, read_by
+from kvcalc.attention.base import HeadedAttention, headed_tensors, index_stream, read_by, scan_read, scan_work
 from kvcalc.fields import Size
-from kvcalc.formats import Role
 from kvcalc.steps import DECODE, Convention, Read, TopK, Work
-from kvcalc.streams import Extent, Sharding, Stream
+from kvcalc.streams import Extent, Stream
 from kvcalc.streams import Full as FullExtent
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
@@ -45,10 +44,7 @@ class BlockSparse(HeadedAttention):
         return TopK(self.extent(), self.index_topk_blocks * self.index_block_size)
 
     def streams(self) -> tuple[Stream, ...]:
-        index = Stream(
-            role=Role.INDEX, heads=1, width=self.index_head_dim, extent=self.extent(), sharding=Sharding.REPLICATED
-        )
-        return (*super(BlockSparse, self).streams(), index)
+        return (*super(BlockSparse, self).streams(), index_stream(self.index_head_dim, self.extent()))
 
     def decode_reads(
         self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
@@ -57,14 +53,13 @@ class BlockSparse(HeadedAttention):
         queries = num_attention_heads or self.num_attention_heads
         *kept, index = self.streams()
         chosen = tuple(read_by(stream, self.chosen(), queries, convention) for stream in kept)
-        return (*chosen, Read(stream=index, extent=index.extent, heads=index.heads, split=False, kernel="index"))
+        return (*chosen, scan_read(index))
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
-        """The scan, 2 x index_head_dim per indexer head and token, and attention over the chosen blocks."""
+        """The indexer's scan of every token, and attention over the chosen blocks."""
         queries, rows = num_attention_heads or self.num_attention_heads, self.chosen()
-        scan = 2 * self.index_head_dim
         return (
-            Work(name="index", extent=self.extent(), units=self.index_n_heads, flops=scan, split=False, kernel="index"),
+            scan_work(self.index_n_heads, self.index_head_dim, self.extent()),
             Work(name="scores", extent=rows, units=queries, flops=2 * self.head_dim),
             Work(name="values", extent=rows, units=queries, flops=2 * (self.v_head_dim or self.head_dim)),
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention, read_by
+from kvcalc.attention.base import Attention, index_stream, read_by, scan_read, scan_work
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
 from kvcalc.steps import DECODE, Convention, Read, TopK, Work
@@ -54,8 +54,10 @@ class Compressed(Attention):
             yield "index_head_dim", "a window-only layer (compress_ratio 0) has nothing to index"
         if self.o_groups and self.num_attention_heads % self.o_groups:
             yield "o_groups", f"{self.num_attention_heads} heads cannot be split into {self.o_groups} groups"
-        if bool(self.index_head_dim) != bool(self.index_topk):
-            yield "index_topk", "index_head_dim and index_topk belong together"
+        figures = {name: getattr(self, name) for name in ("index_head_dim", "index_n_heads", "index_topk")}
+        missing = [name for name, figure in figures.items() if figure is None]
+        if missing and len(missing) < len(figures):
+            yield missing[0], "index_head_dim, index_n_heads and index_topk belong together"
 
     def streams(self) -> tuple[Stream, ...]:
         streams = [self._stream(Role.LATENT, self.head_dim, Window(self.sliding_window), "window")]
@@ -64,7 +66,7 @@ class Compressed(Attention):
             streams.append(self._stream(Role.LATENT, self.head_dim, strides, "compressed"))
             streams.append(self._compressor(self.head_dim, "compressor"))
             if self.index_head_dim:
-                streams.append(self._stream(Role.INDEX, self.index_head_dim, strides, "index"))
+                streams.append(index_stream(self.index_head_dim, strides))
                 streams.append(self._compressor(self.index_head_dim, "index_compressor"))
         return tuple(streams)
 
@@ -75,14 +77,14 @@ class Compressed(Attention):
         queries = num_attention_heads or self.num_attention_heads
         kept = [stream for stream in self.streams() if stream.role is not Role.BUFFER]
         return tuple(
-            Read(stream=stream, extent=stream.extent, heads=stream.heads, split=False, kernel="index")
+            scan_read(stream)
             if stream.role is Role.INDEX
             else read_by(stream, self._chosen(stream), queries, convention)
             for stream in kept
         )
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
-        """2 x head_dim for scores, as much for values, per head and row; 2 x index_head_dim per key scanned."""
+        """2 x head_dim for scores, as much for values, per head and row; an indexer's scan of every stride's key."""
         heads = num_attention_heads or self.num_attention_heads
         found: list[Work] = []
         for stream in self.streams():
@@ -91,10 +93,7 @@ class Compressed(Attention):
                 found.append(Work(name=f"scores ({stream.name})", extent=rows, units=heads, flops=flops))
                 found.append(Work(name=f"values ({stream.name})", extent=rows, units=heads, flops=flops))
             elif stream.role is Role.INDEX:
-                scan, scanners = 2 * stream.width, self.index_n_heads or 1
-                found.append(
-                    Work(name="index", extent=stream.extent, units=scanners, flops=scan, split=False, kernel="index")
-                )
+                found.append(scan_work(self.index_n_heads or 0, stream.width, stream.extent))
         return tuple(found)
 
     def _chosen(self, stream: Stream) -> Extent:
@@ -127,7 +126,7 @@ class Compressed(Attention):
         if self.compress_ratio:
             found += self._compressor_tensors("compressor", width, hidden_size)
             if self.index_head_dim:
-                index_heads = self.index_n_heads or 1
+                index_heads = self.index_n_heads or 0
                 found += self._compressor_tensors("indexer.compressor", self.index_head_dim, hidden_size)
                 queries = (index_heads * self.index_head_dim, q_rank or hidden_size)
                 found += matrix("indexer.q_b_proj", queries, part)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import read_by
+from kvcalc.attention.base import index_stream, read_by, scan_read, scan_work
 from kvcalc.attention.mla import LatentAttention
 from kvcalc.fields import Size
-from kvcalc.formats import Role
 from kvcalc.steps import DECODE, Convention, Read, TopK, Work
-from kvcalc.streams import Sharding, Stream
+from kvcalc.streams import Stream
 from kvcalc.tensors import Component, Tensor, matrix, vector
 
 
@@ -41,10 +40,7 @@ class Sparse(LatentAttention):
         latent = super(Sparse, self).streams()
         if self.index_cache == "shared":
             return latent
-        index = Stream(
-            role=Role.INDEX, heads=1, width=self.index_head_dim, extent=self.extent(), sharding=Sharding.REPLICATED
-        )
-        return (*latent, index)
+        return (*latent, index_stream(self.index_head_dim, self.extent()))
 
     def decode_reads(
         self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
@@ -53,10 +49,10 @@ class Sparse(LatentAttention):
         queries = num_attention_heads or self.num_attention_heads
         latent, *index = self.streams()
         chosen = read_by(latent, TopK(latent.extent, self.index_topk), queries, convention)
-        return (chosen, *(Read(stream=s, extent=s.extent, heads=s.heads, split=False, kernel="index") for s in index))
+        return (chosen, *map(scan_read, index))
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
-        """The scan, 2 x index_head_dim per indexer head and token, and absorbed MLA over the chosen rows.
+        """The indexer's scan of every token, and absorbed MLA over the chosen rows.
 
         Chosen rows are always multiplied in their latent form (FlashMLA's sparse kernels), in a prefill too.
         """
@@ -64,11 +60,7 @@ class Sparse(LatentAttention):
         attention = self.absorbed(TopK(extent, self.index_topk), heads)
         if self.index_cache == "shared":
             return attention
-        scan = 2 * self.index_head_dim
-        return (
-            Work(name="index", extent=extent, units=self.index_n_heads, flops=scan, split=False, kernel="index"),
-            *attention,
-        )
+        return (scan_work(self.index_n_heads, self.index_head_dim, extent), *attention)
 
     def tensors(self, hidden_size: int) -> tuple[Tensor, ...]:
         """MLA's, and the indexer: queries from q's latent, one key with a LayerNorm, a weight per head (replicated).

@@ -240,6 +240,7 @@ def test_kv_heads_that_do_not_divide_the_query_heads_are_refused() -> None:
         with_kv_heads(full(), 24)
 
 
+TOGETHER = "index_head_dim, index_n_heads and index_topk belong together"
 CONTRADICTORY = [
     (full(num_key_value_heads=5), "num_key_value_heads", "12 query heads cannot be shared by 5 KV heads"),
     (sliding(num_key_value_heads=24), "num_key_value_heads", "12 query heads cannot be shared by 24 KV heads"),
@@ -251,12 +252,13 @@ CONTRADICTORY = [
     ),
     (mamba2(n_groups=3), "n_groups", "10 heads cannot be split into 3 groups"),
     (
-        compressed(compress_ratio=0, index_head_dim=24, index_topk=5),
+        compressed(compress_ratio=0, index_head_dim=24, index_n_heads=5, index_topk=5),
         "index_head_dim",
         "a window-only layer (compress_ratio 0) has nothing to index",
     ),
-    (compressed(index_head_dim=24), "index_topk", "index_head_dim and index_topk belong together"),
-    (compressed(index_topk=5), "index_topk", "index_head_dim and index_topk belong together"),
+    (compressed(index_head_dim=24, index_n_heads=5), "index_topk", TOGETHER),
+    (compressed(index_head_dim=24, index_topk=5), "index_n_heads", TOGETHER),
+    (compressed(index_topk=5), "index_head_dim", TOGETHER),
     (compressed(o_groups=5), "o_groups", "12 heads cannot be split into 5 groups"),
 ]
 
@@ -269,7 +271,7 @@ def test_contradictions_name_their_field(kind: Attention, field: str, message: s
 def test_figures_that_go_together_are_no_contradiction() -> None:
     for kind in (
         full(num_key_value_heads=12), block_sparse(index_n_heads=1), gated_delta_net(linear_num_key_heads=10),
-        mamba2(n_groups=1), compressed(o_groups=4), compressed(index_head_dim=24, index_topk=5),
+        mamba2(n_groups=1), compressed(o_groups=4), compressed(index_head_dim=24, index_n_heads=1, index_topk=5),
     ):  # fmt: skip
         assert list(kind.contradictions()) == []
 

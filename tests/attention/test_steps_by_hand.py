@@ -78,7 +78,7 @@ WORK: list[tuple[Attention, Convention, list[Row]]] = [
     (compressed(), DECODE, window_and_strides(Window(100), Strided(4))),
     (INDEXED, DECODE, [*window_and_strides(Window(100), TopK(Strided(4), 63)), ("index", Strided(4), 5, 2 * 24)]),
     (
-        compressed(index_head_dim=24, index_topk=63), DECODE,
+        compressed(index_head_dim=24, index_n_heads=1, index_topk=63), DECODE,
         [*window_and_strides(Window(100), TopK(Strided(4), 63)), ("index", Strided(4), 1, 2 * 24)],
     ),
     # states: 2 x taps per channel, and per element of the state what the kind's recurrence costs

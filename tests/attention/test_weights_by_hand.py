@@ -207,7 +207,7 @@ LAYERS: list[tuple[str, Attention, list[Row]]] = [
     (
         # one group, one indexer head; a stride of 128 does not overlap
         "compressed in one group",
-        compressed(compress_ratio=128, o_lora_rank=16, index_head_dim=24, index_topk=63),
+        compressed(compress_ratio=128, o_lora_rank=16, index_head_dim=24, index_n_heads=1, index_topk=63),
         [
             ("q_b_proj.weight", (12 * 160, H), (0, 12)),
             *ONE_VECTOR,

@@ -71,7 +71,7 @@ def sparse(index: int = 128, rank: int = 512, rope: int = 64, index_cache: Any =
 def compressed(ratio: int, index: int | None = None, window: int = 128, dim: int = 512) -> Compressed:
     return Compressed(
         num_attention_heads=64, head_dim=dim, sliding_window=window, compress_ratio=ratio, index_head_dim=index,
-        index_topk=512 if index else None,
+        index_n_heads=64 if index else None, index_topk=512 if index else None,
     )  # fmt: skip
 
 
