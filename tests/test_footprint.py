@@ -6,7 +6,7 @@ import pytest
 from factories import cross, full, gated_delta_net, logical, mamba2, mla, model, shared, size, sliding, sparse
 
 from kvcalc.cache_dtypes import BF16, parse_kv_cache_dtype
-from kvcalc.footprint import Growth, Workload, footprint, growth, workload_for
+from kvcalc.footprint import Growth, Workload, footprint, growth, sequence_bytes, workload_for
 from kvcalc.formats import Role
 from kvcalc.layout import CacheGroup
 from kvcalc.problems import KvcalcError
@@ -76,6 +76,11 @@ def test_full_attention_grows_from_the_first_token_on() -> None:
 
 def test_nothing_cached_grows_by_nothing() -> None:
     assert growth((), BF16) == Growth(fixed_bytes=0, step_bytes=0, step_tokens=1, from_tokens=0)
+
+
+def test_no_encoder_tokens_unless_they_are_given() -> None:
+    groups = model(cross()).layout().groups
+    assert sequence_bytes(groups, 10, BF16) == growth(groups, BF16).fixed_bytes == 0
 
 
 def test_growth_of_states_and_encoders_is_fixed() -> None:
