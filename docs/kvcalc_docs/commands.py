@@ -16,7 +16,8 @@ INTRODUCTION = """Every command answers `--help` with the same. What the words m
 - **MODEL**: a shipped name ([models](models.md)), a spec file, a `config.json`, its folder, a `.gguf`, `-` for standard
   input, or with `--hub` an `org/name` of the hub.
 - **Counts** read as vLLM reads them: `32k` = 32,000 and `32K` = 32,768. Sizes: GB = 10^9 B, GiB = 2^30 B.
-- **Exit codes**: 0 fine, or it fits; 1 findings, does not fit, disagrees; 2 wrong usage or input; 130 interrupted.
+- **Exit codes**: 0 fine, or it fits; 1 findings, does not fit, disagrees; 2 wrong usage or input; 130 interrupted
+  ([of each command](exit-codes.md)).
 - Answers go to standard output, remarks to standard error. `NO_COLOR` and `FORCE_COLOR` are honoured."""
 
 

@@ -18,8 +18,7 @@ WELL_KNOWN = ("qwen-72b", "gemma-3-27b", "deepseek-v3", "deepseek-v3.2", "qwen3-
 INTRODUCTION = """How K and V are produced and kept. A kind declares *streams*: rows of `heads x width` elements,
 how many rows are kept of a sequence of S tokens (and E encoder tokens), and what tensor parallelism does to them.
 Quantisation is no kind: any stream can be stored in any [format](formats.md) that fits its rows.
-`kvcalc explain KIND` prints the text,
-`kvcalc explain MODEL` the formulas with a model's numbers put in.
+`kvcalc explain KIND` prints the text, `kvcalc explain MODEL` the formulas with a model's numbers put in.
 
 MHA, MQA and GQA are one kind, `full`: they differ in the number of KV heads."""
 

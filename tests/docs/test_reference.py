@@ -65,6 +65,26 @@ def test_every_shipped_model_and_accelerator_has_a_row():
     assert sorted(rows) == sorted(path.stem for path in (ROOT / "kvcalc" / "hardware").glob("*.yaml"))
 
 
+def test_labels_that_the_glossary_explains_are_those_of_models():
+    text = page("glossary.md")
+    rows = re.findall(r"^\| (`.*`) \| ", text[: text.index("## The model")], flags=re.MULTILINE)
+    labels = [label for row in rows for label in re.findall(r"`(?:\.\.\.)?([^`]+?)(?: ?\.\.\.)?`", row)]
+    models = page("reference/models.md")
+    assert [label for label in labels if label.strip(" +,") not in models and "shares" not in label] == []
+    assert len(labels) > 10
+
+
+def test_every_command_has_its_exit_codes():
+    table = page("reference/exit-codes.md").split("## Streams")[0]
+    named = [
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall("`([a-z]+)`", line.split("|")[1])
+    ]
+    assert sorted(named) == sorted(command.name for command in COMMANDS)
+
+
 def test_other_names_of_formats_are_documented():
     text = page("reference/formats.md")
     assert [name for name in [*ALIASES, *PARAMETRIC] if f"`{name}`" not in text] == []
