@@ -6,6 +6,7 @@ code and the most memory go to file descriptor 3, as JSON.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -13,10 +14,13 @@ from importlib import import_module
 
 MARK = "\x1e%s\n"
 """Before each answer: a character that no answer holds."""
+PATIENCE_S = 120
+"""A question that takes longer hangs: it ends, and its standard error says where."""
 
 
 def ask(arguments: list[str], report: int) -> None:
     """In the child: never returns."""
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
     code: object = 0
     sys.argv = ["kvcalc", *arguments]
     try:

@@ -40,6 +40,8 @@ def answers(
     for _, writing in ends if terminal else ():
         tty.setraw(writing)
     clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")}
+    # A process that is forked must have no threads, and numpy's library starts some when it is imported.
+    clean |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", f"import os; os.dup2({reported}, 3); exec(open({str(SCRIPT)!r}).read())", *preload],
         stdin=subprocess.PIPE, stdout=ends[0][1], stderr=ends[1][1], pass_fds=(reported,), cwd=cwd,
