@@ -38,7 +38,8 @@ def _group_text(group: ExplainedGroup) -> str:
     lines = [group.title]
     for step in group.steps:
         steps = dict.fromkeys([step.formula, step.with_numbers, f"{step.value:,}"])
-        lines.append(f"  {step.name} = {' = '.join(steps)} {step.unit}")
+        unit = "row" if step.value == 1 and step.unit == "rows" else step.unit
+        lines.append(f"  {step.name} = {' = '.join(steps)} {unit}")
     if not group.steps:
         lines.append("  keeps nothing")
     if group.source:
