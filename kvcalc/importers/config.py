@@ -82,6 +82,10 @@ class Config:
         self.defaults_used[key] = f"{key} = {_shown(value)}: {rule}"
         return value
 
+    def assume_class(self, key: str, value: Any) -> Any:
+        """`value`, which the class's own code takes where the config leaves `key` out."""
+        return self.assume(key, value, f"class default of {self.model_type} ({transformers_version()})")
+
     def default_of(self, *names: str) -> Any:
         """What the config's class in transformers has under the first of these names that it gives a value."""
         table = class_defaults(self.model_type)
@@ -97,7 +101,7 @@ class Config:
         value = self.default_of(*names)
         if value is None:
             return None
-        return self.assume(names[0], value, f"class default of {self.model_type} ({transformers_version()})")
+        return self.assume_class(names[0], value)
 
     def size(self, *names: str, default: bool = False, least: int = 1) -> int:
         """A required dimension.

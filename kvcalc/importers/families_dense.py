@@ -9,11 +9,16 @@ from functools import partial
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
+    FULL,
+    MTP,
+    SLIDING,
     STANDARD,
     Names,
+    full_everywhere,
     heads_of,
     layer_count,
     layout,
+    predicted,
     required_window,
     typed_layers,
     window,
@@ -27,12 +32,10 @@ def full(config: Config, *, names: Names = STANDARD, mtp: tuple[str, ...] = ()) 
         mtp: spellings of the number of extra prediction layers.
     """
     types = config.words("layer_types")
-    if types is not None and set(types) != {"full_attention"}:
+    if types is not None and set(types) != {FULL}:
         config.refuse("layer_types", f"{config.model_type}: layer types other than full_attention are not known here")
     heads = heads_of(config, names)
-    extra = config.optional(*mtp, least=0) if mtp else None
-    count = layer_count(config, names)
-    return layout(config, {"full": heads.entry()}, ["full"] * count, mtp=["full"] * (extra or 0), names=names)
+    return full_everywhere(config, heads, names, mtp=predicted(config, "full", *mtp) if mtp else ())
 
 
 def no_window(config: Config, *, names: Names = STANDARD, mtp: tuple[str, ...] = ()) -> Layout:
@@ -52,7 +55,7 @@ def every_layer_window(config: Config, *, default: bool = False) -> Layout:
     heads = heads_of(config)
     size = window(config, default=default)
     if size is None:
-        return layout(config, {"full": heads.entry()}, ["full"] * layer_count(config))
+        return full_everywhere(config, heads)
     entry = heads.entry("sliding", sliding_window=size)
     return layout(config, {"sliding": entry}, ["sliding"] * layer_count(config))
 
@@ -87,9 +90,7 @@ def qwen2(config: Config) -> Layout:
         attention["sliding"] = heads.entry("sliding", sliding_window=required_window(config))
         first = config.size("max_window_layers", default=True, least=0)
     words = {f"{name}_attention": name for name in attention}
-    layers = typed_layers(
-        config, count, words, lambda: ["full_attention" if i < first else "sliding_attention" for i in range(count)]
-    )
+    layers = typed_layers(config, count, words, lambda: [FULL if i < first else SLIDING for i in range(count)])
     return layout(config, attention, layers)
 
 
@@ -113,14 +114,12 @@ def smollm3(config: Config) -> Layout:
         config.refuse(
             "use_sliding_window", "smollm3: no released model has its window on, so its layers are not known here"
         )
-    layers = typed_layers(config, count, {"full_attention": "full"}, lambda: ["full_attention"] * count)
+    layers = typed_layers(config, count, {FULL: "full"}, lambda: [FULL] * count)
     return layout(config, {"full": heads.entry()}, layers)
 
 
-_MTP = ("num_nextn_predict_layers",)
-
 DENSE: Mapping[str, Family] = {
-    name: Family(read=full, source=hf(name), harmless=frozenset())
+    name: Family(read=full, source=hf(name))
     for name in (
         "apertus", "arcee", "aria_text", "biogpt", "bitnet", "cohere", "diffllama",
         "flex_olmo", "glm", "glm4", "granite", "granitemoe", "granitemoeshared", "helium", "hyperclovax",
@@ -130,16 +129,16 @@ DENSE: Mapping[str, Family] = {
         "granite_docling_text", "granite4_vision_text", "hunyuan_vl_text", "qwen3_omni_moe_text",
     )
 } | {
-    "hy_v3": Family(read=partial(full, mtp=_MTP), source=hf("hy_v3")),
+    "hy_v3": Family(read=partial(full, mtp=MTP), source=hf("hy_v3")),
     "ernie4_5": Family(read=full, source=hf("ernie4_5"), harmless=frozenset({"compression_ratio"})),
     "ernie4_5_moe": Family(
-        read=partial(full, mtp=_MTP), source=hf("ernie4_5_moe"), harmless=frozenset({"compression_ratio"})
+        read=partial(full, mtp=MTP), source=hf("ernie4_5_moe"), harmless=frozenset({"compression_ratio"})
     ),
     "gemma": Family(read=full, source=hf("gemma"), harmless=frozenset({"use_bidirectional_attention"})),
     "nemotron": Family(
         read=partial(full, names=replace(STANDARD, head_dim=("head_dim", "kv_channels"))), source=hf("nemotron")
     ),
-    "glm4_moe": Family(read=partial(full, mtp=_MTP), source=hf("glm4_moe")),
+    "glm4_moe": Family(read=partial(full, mtp=MTP), source=hf("glm4_moe")),
     "mixtral": Family(read=every_layer_window, source=hf("mixtral")),
     "phi3": Family(read=every_layer_window, source=hf("phi3"), harmless=frozenset({"full_attn_mod"})),
     "phimoe": Family(read=every_layer_window, source=hf("phimoe")),
@@ -155,7 +154,7 @@ DENSE: Mapping[str, Family] = {
     "qwen2_5_omni_text": Family(read=qwen2, source=hf("qwen2_5_omni")),
     "qwen3": Family(read=qwen2, source=hf("qwen3")),
     "mimo": Family(
-        read=partial(no_window, mtp=_MTP), source="vLLM 0.33.0 model_executor/models/mimo.py"
+        read=partial(no_window, mtp=MTP), source="vLLM 0.33.0 model_executor/models/mimo.py"
     ),
     "qwen2_moe": Family(read=qwen_moe, source=hf("qwen2_moe")),
     "qwen3_moe": Family(read=qwen_moe, source=hf("qwen3_moe")),

@@ -8,7 +8,7 @@ from functools import partial
 
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.family import Family, hf
-from kvcalc.importers.shapes import STANDARD, Heads, Names, derived_head_dim, heads_of, layer_count, layout
+from kvcalc.importers.shapes import STANDARD, Heads, Names, derived_head_dim, heads_of, layer_count, layout, within
 
 T5 = Names(
     layers=("num_layers", "num_hidden_layers"), heads=("num_heads", "num_attention_heads"), kv_heads=(),
@@ -71,9 +71,8 @@ def mllama(config: Config) -> Layout:
         if not config.nested:
             config.missing("cross_attention_layers")
         crossing = [3, 8, 13, 18, 23, 28, 33, 38]
-        config.assume("cross_attention_layers", "3, 8, ..., 38", "class default of mllama_text_model")
-    if any(index >= count for index in crossing):
-        config.refuse("cross_attention_layers", f"a layer beyond the {count} of the model")
+        config.assume_class("cross_attention_layers", "3, 8, ..., 38")
+    within(config, "cross_attention_layers", crossing, count)
     attention = {"full": heads.entry(), "cross": heads.entry("cross")}
     layers = ["cross" if index in crossing else "full" for index in range(count)]
     comments = {"cross": "encoder tokens are those of the image tiles: give --encoder-len"}

@@ -10,10 +10,12 @@ from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.families_dense import full, no_window
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
+    MTP,
     STANDARD,
     Heads,
     Names,
     derived_head_dim,
+    full_everywhere,
     head_dim,
     heads_of,
     layer_count,
@@ -52,7 +54,7 @@ def mqa_switch(config: Config) -> Layout:
             "num_key_value_heads", f"gpt_bigcode: num_key_value_heads contradicts multi_query, which says {kv}"
         )
     shape = Heads(heads=heads, kv_heads=kv, head_dim=derived_head_dim(config, heads, GPT2))
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, GPT2), names=GPT2)
+    return full_everywhere(config, shape, GPT2)
 
 
 def falcon(config: Config) -> Layout:
@@ -67,9 +69,7 @@ def falcon(config: Config) -> Layout:
         kv = 1 if config.flag("multi_query", default=True) else heads
     shape = Heads(heads=heads, kv_heads=kv, head_dim=derived_head_dim(config, heads, FALCON))
     comments = {"full": "transformers' own Falcon cache stores the KV heads expanded"} if kv not in (1, heads) else {}
-    return layout(
-        config, {"full": shape.entry()}, ["full"] * layer_count(config, FALCON), names=FALCON, comments=comments
-    )
+    return full_everywhere(config, shape, FALCON, comments=comments)
 
 
 def refined_web(config: Config) -> Layout:
@@ -79,18 +79,18 @@ def refined_web(config: Config) -> Layout:
     if kv is None:
         kv = 1 if config.flag("multi_query", default=None) else heads
     shape = Heads(heads=heads, kv_heads=kv, head_dim=derived_head_dim(config, heads, FALCON))
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, FALCON), names=FALCON)
+    return full_everywhere(config, shape, FALCON)
 
 
 def mpt(config: Config) -> Layout:
     """MPT: `attn_config.attn_type` says multi-head, multi-query or grouped with `kv_n_heads`."""
     heads = query_heads(config, DATABRICKS)
     kv = heads
-    attn = config.section("attn_config")
+    attn = config.section("attn_config", model_type=config.model_type)
     if attn is None:
-        config.assume("attn_config", "multihead_attention", "class default of mpt (transformers 5.23.0)")
+        config.assume_class("attn_config", "multihead_attention")
     else:
-        kind = attn.text("attn_type") or str(attn.assume("attn_type", "multihead_attention", "class default of mpt"))
+        kind = attn.text("attn_type") or str(attn.assume_class("attn_type", "multihead_attention"))
         kinds = {"multihead_attention": heads, "multiquery_attention": 1}
         if kind == "grouped_query_attention":
             kv = attn.size("kv_n_heads")
@@ -102,7 +102,7 @@ def mpt(config: Config) -> Layout:
         if attn.optional("sliding_window_size", least=-1) not in (None, -1):
             attn.refuse("sliding_window_size", "mpt: a sliding window is not read")
     shape = Heads(heads=heads, kv_heads=kv, head_dim=derived_head_dim(config, heads, DATABRICKS))
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, DATABRICKS), names=DATABRICKS)
+    return full_everywhere(config, shape, DATABRICKS)
 
 
 def dbrx(config: Config) -> Layout:
@@ -113,7 +113,7 @@ def dbrx(config: Config) -> Layout:
         config.missing("attn_config")
     config.harmless("num_key_value_heads")
     shape = Heads(heads=heads, kv_heads=attn.size("kv_n_heads"), head_dim=derived_head_dim(config, heads, DATABRICKS))
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, DATABRICKS), names=DATABRICKS)
+    return full_everywhere(config, shape, DATABRICKS)
 
 
 def chatglm(config: Config) -> Layout:
@@ -127,7 +127,7 @@ def chatglm(config: Config) -> Layout:
         config.harmless("multi_query_group_num")
     width = derived_head_dim(config, heads) if first else head_dim(config, heads, CHATGLM)
     shape = Heads(heads=heads, kv_heads=kv, head_dim=width)
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, CHATGLM), names=CHATGLM)
+    return full_everywhere(config, shape, CHATGLM)
 
 
 def qwen1(config: Config) -> Layout:
@@ -138,7 +138,7 @@ def qwen1(config: Config) -> Layout:
         width = int(config.assume("kv_channels", 128, "default of Qwen's own configuration_qwen.py"))
     config.harmless("max_position_embeddings")
     shape = Heads(heads=heads, kv_heads=heads, head_dim=width)
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, QWEN1), names=QWEN1)
+    return full_everywhere(config, shape, QWEN1)
 
 
 def step3(config: Config) -> Layout:
@@ -149,7 +149,7 @@ def step3(config: Config) -> Layout:
     )  # fmt: skip
     heads = query_heads(config, names)
     shape = Heads(heads=heads, kv_heads=config.size(*names.kv_heads), head_dim=config.size(*names.head_dim))
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config, names), names=names)
+    return full_everywhere(config, shape, names)
 
 
 def jetmoe(config: Config) -> Layout:
@@ -159,7 +159,7 @@ def jetmoe(config: Config) -> Layout:
     heads = kv * config.size("num_experts_per_tok", default=True)
     config.harmless("num_attention_heads")
     shape = Heads(heads=heads, kv_heads=kv, head_dim=width)
-    return layout(config, {"full": shape.entry()}, ["full"] * layer_count(config))
+    return full_everywhere(config, shape)
 
 
 def hunyuan(config: Config) -> Layout:
@@ -269,7 +269,6 @@ def minicpm(config: Config) -> Layout:
 
 
 _CUSTOM = "the model's own configuration on the hub"
-_MTP = ("num_nextn_predict_layers",)
 
 LEGACY: Mapping[str, Family] = {
     "aquila": Family(read=partial(full, names=OLD_LLAMA), source=_CUSTOM),
@@ -280,7 +279,7 @@ LEGACY: Mapping[str, Family] = {
     ),
     "bailing_moe": Family(read=full, source="inclusionAI/Ling-lite configuration_bailing_moe.py"),
     "bailing_moe_v2": Family(
-        read=partial(no_window, mtp=_MTP), source="inclusionAI/Ling-flash-2.0 configuration_bailing_moe_v2.py"
+        read=partial(no_window, mtp=MTP), source="inclusionAI/Ling-flash-2.0 configuration_bailing_moe_v2.py"
     ),
     "bloom": Family(read=partial(full, names=BLOOM), source=hf("bloom")),
     "chatglm": Family(read=chatglm, source="THUDM/chatglm3-6b configuration_chatglm.py"),
@@ -320,13 +319,13 @@ LEGACY: Mapping[str, Family] = {
     "RefinedWeb": Family(read=refined_web, source="tiiuae/falcon-40b configuration_RW.py"),
     "RefinedWebModel": Family(read=refined_web, source="tiiuae/falcon-7b configuration_RW.py"),
     "stablelm_epoch": Family(read=partial(full, names=OLD_LLAMA), source="stabilityai/stablelm-3b-4e1t config"),
-    "step3_text": Family(read=step3, source="SGLang python/sglang/srt/configs/step3_vl.py", harmless=frozenset()),
+    "step3_text": Family(read=step3, source="SGLang python/sglang/srt/configs/step3_vl.py"),
     "xglm": Family(
         read=partial(
             full,
             names=Names(
                 layers=("num_layers", "num_hidden_layers"), heads=("attention_heads", "num_attention_heads"),
-                kv_heads=(),                hidden=("d_model", "hidden_size"),
+                kv_heads=(), hidden=("d_model", "hidden_size"),
             ),
         ),
         source=hf("xglm"),

@@ -10,21 +10,19 @@ from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.families_mla import latent
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
+    FULL,
+    LINEAR,
+    MTP,
     STANDARD,
     every,
     heads_of,
     layer_count,
     layout,
+    predicted,
     query_heads,
     typed_layers,
+    within,
 )
-
-FULL, LINEAR = "full_attention", "linear_attention"
-_MTP = ("mtp_num_hidden_layers", "num_nextn_predict_layers")
-
-
-def _mtp(config: Config) -> list[str]:
-    return ["full"] * (config.optional(*_MTP, least=0) or 0)
 
 
 def _delta_net(config: Config) -> dict[str, Any]:
@@ -46,11 +44,10 @@ def qwen3_next(config: Config) -> Layout:
     attention = {"full": heads.entry(), "linear": _delta_net(config)}
     interval = config.optional("full_attention_interval")
     if interval is None and not config.has("layer_types"):
-        rule = f"class default of {config.model_type} (transformers 5.23.0)"
-        interval = int(config.assume("full_attention_interval", 4, rule))
+        interval = int(config.assume_class("full_attention_interval", 4))
     words = {FULL: "full", LINEAR: "linear"}
     layers = typed_layers(config, count, words, lambda: every(interval or 4, count, last=FULL, others=LINEAR))
-    return layout(config, attention, layers, mtp=_mtp(config))
+    return layout(config, attention, layers, mtp=predicted(config, "full", "mtp_num_hidden_layers", *MTP))
 
 
 def olmo_hybrid(config: Config) -> Layout:
@@ -58,7 +55,7 @@ def olmo_hybrid(config: Config) -> Layout:
     heads, count = heads_of(config), layer_count(config)
     attention = {"full": heads.entry(), "linear": _delta_net(config)}
     if not config.has("layer_types"):
-        config.assume("layer_types", "every fourth full", "class default of olmo_hybrid (transformers 5.23.0)")
+        config.assume_class("layer_types", "every fourth full")
     words = {FULL: "full", LINEAR: "linear"}
     layers = typed_layers(config, count, words, lambda: every(4, count, last=FULL, others=LINEAR))
     return layout(config, attention, layers)
@@ -88,7 +85,7 @@ def kimi_linear(config: Config) -> Layout:
                 "these lists count from 1",
             )  # fmt: skip
         layers = ["mla" if index + 1 in full else "kda" for index in range(count)]
-    mtp = ["mla"] * (config.optional("num_nextn_predict_layers", least=0) or 0)
+    mtp = predicted(config, "mla")
     return layout(config, {"mla": latent(config), "kda": kda}, layers, mtp=mtp, names=names)
 
 
@@ -134,8 +131,7 @@ def lfm2(config: Config) -> Layout:
         indices = config.sizes("full_attn_idxs")
         if indices is None:
             config.missing("layer_types", "full_attn_idxs")
-        if any(index >= count for index in indices):
-            config.refuse("full_attn_idxs", f"a layer beyond the {count} of the model")
+        within(config, "full_attn_idxs", indices, count)
         layers = ["full" if index in indices else "conv" for index in range(count)]
     return layout(config, {"full": heads.entry(), "conv": conv}, layers)
 
@@ -157,7 +153,7 @@ def bailing_hybrid(config: Config) -> Layout:
     else:
         size = config.size("layer_group_size")
         layers = ["mla" if (index + 1) % size == 0 else "kda" for index in range(count)]
-    mtp = ["mla"] * (config.optional("num_nextn_predict_layers", least=0) or 0)
+    mtp = predicted(config, "mla")
     return layout(config, {"mla": latent(config), "kda": kda}, layers, mtp=mtp, names=names)
 
 

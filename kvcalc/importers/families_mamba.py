@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from kvcalc.formats import ceil_div
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
+    FULL,
+    LINEAR,
     STANDARD,
     Heads,
     heads_of,
@@ -17,17 +20,17 @@ from kvcalc.importers.shapes import (
     layout,
     query_heads,
     typed_layers,
+    within,
 )
 from kvcalc.spec.model import MAX_LAYERS
 
-FULL, LINEAR = "full_attention", "linear_attention"
 
-
-def _dt_rank(config: Config, *names: str) -> int:
-    rank = config.raw(*names)
-    if rank is None or rank == "auto":
-        return int(config.assume(names[0], -(-config.size("hidden_size") // 16), "hidden_size / 16, rounded up"))
-    return config.size(*names)
+def _dt_rank(config: Config, key: str, *hidden: str) -> int:
+    """Width of the low-rank time step (dt_rank, Mamba section 3.6), or `auto`."""
+    if config.raw(key) in (None, "auto"):
+        rank = ceil_div(config.size("hidden_size", *hidden), 16)
+        return int(config.assume(key, rank, "hidden_size / 16, rounded up (auto)"))
+    return config.size(key)
 
 
 def _mamba1(config: Config, prefix: str = "mamba_") -> dict[str, Any]:
@@ -86,8 +89,7 @@ def bamba(config: Config) -> Layout:
     indices = config.sizes("attn_layer_indices")
     if indices is None:
         config.missing("attn_layer_indices")
-    if any(index >= count for index in indices):
-        config.refuse("attn_layer_indices", f"a layer beyond the {count} of the model")
+    within(config, "attn_layer_indices", indices, count)
     return layout(config, attention, ["full" if index in indices else "mamba" for index in range(count)])
 
 
@@ -228,13 +230,12 @@ def mamba1(config: Config) -> Layout:
         if expand is None:
             config.missing("expand", "intermediate_size")
         inner = expand * hidden
-    rank = config.raw("time_step_rank")
     entry = {
         "kind": "mamba",
         "intermediate_size": inner,
         "ssm_state_size": config.size("state_size", "d_state"),
         "conv_kernel": config.size("conv_kernel", "d_conv"),
-        "time_step_rank": -(-hidden // 16) if rank in (None, "auto") else config.size("time_step_rank"),
+        "time_step_rank": _dt_rank(config, "time_step_rank", "d_model"),
     }
     return layout(config, {"mamba": entry}, ["mamba"] * config.size("num_hidden_layers", "n_layer"))
 

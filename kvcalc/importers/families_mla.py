@@ -9,9 +9,9 @@ from typing import Any
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.families_dense import full
 from kvcalc.importers.family import Family, hf
-from kvcalc.importers.shapes import layer_count, layout, query_heads
+from kvcalc.importers.shapes import MTP, layer_count, layout, predicted, query_heads
 
-_MTP = ("num_nextn_predict_layers", "num_mtp_layers")
+_MTP = (*MTP, "num_mtp_layers")
 RATIOS: Mapping[str, int] = {
     "sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128,
 }  # fmt: skip
@@ -39,17 +39,13 @@ def latent(config: Config) -> dict[str, Any]:
     return entry if rank is None else {**entry, "q_lora_rank": rank}
 
 
-def _mtp(config: Config, name: str) -> list[str]:
-    return [name] * (config.optional(*_MTP, least=0) or 0)
-
-
 def mla(config: Config) -> Layout:
     """One latent per token and layer."""
     if config.data.get("use_mla") is False:
         config.harmless("use_mla", "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
         return full(config)
     config.harmless("use_mla")
-    return layout(config, {"mla": latent(config)}, ["mla"] * layer_count(config), mtp=_mtp(config, "mla"))
+    return layout(config, {"mla": latent(config)}, ["mla"] * layer_count(config), mtp=predicted(config, "mla", *_MTP))
 
 
 def two_caches(config: Config) -> Layout:
@@ -57,7 +53,7 @@ def two_caches(config: Config) -> Layout:
     count = config.size("num_layers", "num_hidden_layers")
     if config.raw("attention_method") not in (None, "MLA"):
         config.refuse("attention_method", "longcat_flash: an attention_method other than MLA is not known here")
-    return layout(config, {"mla": latent(config)}, [("mla", "mla")] * count, mtp=_mtp(config, "mla"))
+    return layout(config, {"mla": latent(config)}, [("mla", "mla")] * count, mtp=predicted(config, "mla", *_MTP))
 
 
 def sparse(config: Config, *, default: str = "all") -> Layout:
@@ -83,7 +79,7 @@ def sparse(config: Config, *, default: str = "all") -> Layout:
     attention = {"sparse": entry, "sparse_shared_index": {**entry, "index_cache": "shared"}}
     modes = _indexers(config, count, default)
     layers = ["sparse" if mode == "full" else "sparse_shared_index" for mode in modes]
-    return layout(config, attention, layers, mtp=_mtp(config, "sparse"))
+    return layout(config, attention, layers, mtp=predicted(config, "sparse", *_MTP))
 
 
 def _indexers(config: Config, count: int, default: str) -> list[str]:
@@ -106,7 +102,7 @@ def _indexers(config: Config, count: int, default: str) -> list[str]:
         offset = 2 if offset is None else offset
         return ["full" if max(i - offset + 1, 0) % frequency == 0 else "shared" for i in range(count)]
     if default == "hy":
-        config.assume("indexer_types", "1 in 4", f"class default of {config.model_type} (transformers 5.23.0)")
+        config.assume_class("indexer_types", "1 in 4")
         return ["full" if i == 0 or (i - 1) % 4 == 0 else "shared" for i in range(count)]
     if default == "scheduled":
         config.assume("indexer_types", "full", f"every layer its own, class default of {config.model_type}")

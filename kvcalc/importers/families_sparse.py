@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.family import Family, hf
-from kvcalc.importers.shapes import heads_of, layer_count, layout, typed_layers
+from kvcalc.importers.shapes import FULL, heads_of, layer_count, layout, typed_layers
 
-FULL, SPARSE = "full_attention", "minimax_m3_sparse"
+SPARSE = "minimax_m3_sparse"
 INDEX = {
     "index_n_heads": "sparse_num_index_heads",
     "index_head_dim": "sparse_index_dim",

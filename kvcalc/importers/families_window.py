@@ -10,6 +10,9 @@ from typing import Any
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
+    FULL,
+    MTP,
+    SLIDING,
     STANDARD,
     Heads,
     derived_head_dim,
@@ -19,16 +22,15 @@ from kvcalc.importers.shapes import (
     kv_heads,
     layer_count,
     layout,
+    predicted,
     query_heads,
     required_window,
     typed_layers,
     window,
 )
 
-FULL, SLIDING = "full_attention", "sliding_attention"
 KV = "num_key_value_heads"
 WORDS = {FULL: "full", SLIDING: "sliding"}
-_MTP = ("num_nextn_predict_layers",)
 
 
 def alternating(config: Config, *, period: int, pattern: str = "sliding_window_pattern", first: bool = False) -> Layout:
@@ -69,23 +71,19 @@ def exaone4(config: Config) -> Layout:
         config.harmless("sliding_window_pattern")
         heads, count = heads_of(config), layer_count(config)
         layers = typed_layers(config, count, {FULL: "full"}, lambda: [FULL] * count)
-        return layout(config, {"full": heads.entry()}, layers, mtp=_mtp(config))
+        return layout(config, {"full": heads.entry()}, layers, mtp=predicted(config, "full"))
     word = config.raw("sliding_window_pattern")
     heads, count = heads_of(config), layer_count(config)
     if isinstance(word, str):
         if not word or set(word) - {"L", "G"}:
             config.refuse("sliding_window_pattern", f"expected letters L and G, got {word[:60]!r}")
-        # The last layer is always global in EXAONE 4's own code; released configs state `layer_types` as well.
-        words = [FULL if word[i % len(word)] == "G" else SLIDING for i in range(count)]
+        # The last layer is global whatever its letter (check_is_sliding in EXAONE 4's own code).
+        words = [FULL if word[i % len(word)] == "G" or i == count - 1 else SLIDING for i in range(count)]
     else:
         words = _types(config, count, 4, "sliding_window_pattern", False)
     attention = {"full": heads.entry(), "sliding": heads.entry("sliding", sliding_window=required_window(config))}
     layers = typed_layers(config, count, WORDS, lambda: words)
-    return layout(config, attention, layers, mtp=_mtp(config))
-
-
-def _mtp(config: Config) -> list[str]:
-    return ["full"] * (config.optional(*_MTP, least=0) or 0)
+    return layout(config, attention, layers, mtp=predicted(config, "full"))
 
 
 def gemma3(config: Config) -> Layout:
@@ -116,7 +114,7 @@ def gemma4(config: Config) -> Layout:
     heads = query_heads(config)
     width, own = _global_overrides(config)
     if width is None:
-        width = int(config.assume("global_head_dim", 512, "class default of gemma4_text (transformers 5.23.0)"))
+        width = int(config.assume_class("global_head_dim", 512))
     # transformers reads num_global_key_value_heads only where attention_k_eq_v is true.
     k_eq_v = config.flag("attention_k_eq_v", default=None if own is not None else False)
     if own is None and k_eq_v:
@@ -194,7 +192,7 @@ def _llama4_types(config: Config, count: int, words: Mapping[str, str]) -> list[
     if not rope:
         step = config.optional("no_rope_layer_interval")
         if step is None:
-            step = int(config.assume("no_rope_layer_interval", 4, "class default of llama4_text (transformers 5.23.0)"))
+            step = int(config.assume_class("no_rope_layer_interval", 4))
         rope = [int(bool((index + 1) % step)) for index in range(count)]
     if "chunked_attention" not in words:
         return [FULL] * count
@@ -257,16 +255,16 @@ def step3p5(config: Config) -> Layout:
             kv_heads=own.optional("num_attention_groups", "num_key_value_heads") or full.kv_heads,
             head_dim=own.optional("head_dim") or full.head_dim,
         )
-    extra = config.optional(*_MTP, least=0) or 0
+    extra = config.optional(*MTP, least=0) or 0
     words = config.words("layer_types")
     if words is None:
         config.missing("layer_types")
     if len(words) not in (count, count + extra) or set(words) - set(WORDS):
         config.refuse("layer_types", f"expected {FULL} or {SLIDING} for {count} layers (and {extra} more)")
     kinds = [WORDS[word] for word in words]
-    predicted = kinds[count:] or ["full"] * extra
+    drafts = kinds[count:] or ["full"] * extra
     attention = {"full": full.entry(), "sliding": narrow.entry("sliding", sliding_window=size)}
-    return layout(config, attention, kinds[:count], mtp=predicted)
+    return layout(config, attention, kinds[:count], mtp=drafts)
 
 
 def gpt_neo(config: Config) -> Layout:
@@ -311,7 +309,7 @@ def modernbert_decoder(config: Config) -> Layout:
     config.harmless("sliding_window")
     period = config.optional("global_attn_every_n_layers")
     if period is None:
-        period = int(config.assume("global_attn_every_n_layers", 3, "class default (transformers 5.23.0)"))
+        period = int(config.assume_class("global_attn_every_n_layers", 3))
     words = [SLIDING if index % period else FULL for index in range(count)]
     attention = {"full": shape.entry(), "sliding": shape.entry("sliding", sliding_window=max(1, local // 2))}
     return layout(config, attention, typed_layers(config, count, WORDS, lambda: words))

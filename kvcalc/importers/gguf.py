@@ -8,13 +8,14 @@ from typing import Any
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.gguf_header import read_header
 from kvcalc.importers.hf_config import ImportedSpec, from_layout, spec_name
-from kvcalc.importers.shapes import Heads, LayerNames, every, layout
+from kvcalc.importers.shapes import Heads, LayerNames, every, layout, predicted
 from kvcalc.problems import KvcalcError, did_you_mean
 from kvcalc.spec.document import Document
 
 SOURCE = "llama.cpp src/llama-model.cpp (load_hparams)"
 Reader = Callable[[Config], Layout]
 HEAD_COUNT, HEAD_COUNT_KV = "attention.head_count", "attention.head_count_kv"
+MTP = "nextn_predict_layers"
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 HARMLESS = (
     "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.max_alibi_bias",
@@ -33,9 +34,9 @@ HARMLESS_PREFIXES = ("rope.", "expert_", "tokenizer.", "general.", "swiglu_", "m
 def _layers(config: Config) -> int:
     """Blocks of the model: extra prediction layers are counted in block_count and left out here."""
     count = config.size("block_count")
-    extra = config.optional("nextn_predict_layers", least=0) or 0
+    extra = config.optional(MTP, least=0) or 0
     if extra >= count:
-        config.refuse("nextn_predict_layers", f"{extra} prediction layers of {count} blocks")
+        config.refuse(MTP, f"{extra} prediction layers of {count} blocks")
     return count - extra
 
 
@@ -70,10 +71,6 @@ def _heads(config: Config, count: int) -> list[Heads | None]:
     ]
 
 
-def _mtp(config: Config, name: str) -> list[str]:
-    return [name] * (config.optional("nextn_predict_layers", least=0) or 0)
-
-
 def _entry_names(shapes: list[Heads | None], attention: dict[str, Any]) -> list[str | None]:
     """Entries for the shapes that occur (one of them is plainly `full`), and the entry of every layer."""
     distinct = list(dict.fromkeys(shape for shape in shapes if shape is not None))
@@ -89,7 +86,7 @@ def dense(config: Config) -> Layout:
     count = _layers(config)
     attention: dict[str, Any] = {}
     layers = _entry_names(_heads(config, count), attention)
-    return _layout(config, attention, layers, mtp=_mtp(config, str(layers[-1])))
+    return _layout(config, attention, layers, mtp=predicted(config, str(layers[-1]), MTP))
 
 
 def windowed(*, period: int = 0, kind: str = "sliding", absent: int | None = None, optional: bool = False) -> Reader:
@@ -163,7 +160,7 @@ def mla(config: Config) -> Layout:
     if q_rank:
         entry["q_lora_rank"] = q_rank
     comments = {} if new else {"mla": "an older file: llama.cpp expands its cache to all heads"}
-    return _layout(config, {"mla": entry}, ["mla"] * count, mtp=_mtp(config, "mla"), comments=comments)
+    return _layout(config, {"mla": entry}, ["mla"] * count, mtp=predicted(config, "mla", MTP), comments=comments)
 
 
 def _mamba1(config: Config) -> dict[str, Any]:
@@ -247,7 +244,7 @@ def delta_net(config: Config) -> Layout:
         "linear_value_head_dim": inner // heads, "linear_conv_kernel_dim": config.size("ssm.conv_kernel"),
     }  # fmt: skip
     layers = every(interval, count, last="full", others="linear")
-    return _layout(config, {"full": shape.entry(), "linear": linear}, layers, mtp=_mtp(config, "full"))
+    return _layout(config, {"full": shape.entry(), "linear": linear}, layers, mtp=predicted(config, "full", MTP))
 
 
 def _layout(

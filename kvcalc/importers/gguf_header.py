@@ -56,15 +56,16 @@ class _Reader:
             )
         )
 
-    def take(self, count: int) -> bytes:
+    def _within(self, count: int) -> int:
         if count > self.size - self.file.tell():
             self.fail(f"{count:,} bytes are wanted beyond the end of the file")
-        return self.file.read(count)
+        return count
+
+    def take(self, count: int) -> bytes:
+        return self.file.read(self._within(count))
 
     def skip(self, count: int) -> None:
-        if count > self.size - self.file.tell():
-            self.fail(f"{count:,} bytes are wanted beyond the end of the file")
-        self.file.seek(count, 1)
+        self.file.seek(self._within(count), 1)
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]

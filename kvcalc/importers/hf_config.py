@@ -95,6 +95,7 @@ def read_document(document: Document, *, assume: str | None = None, name: str | 
 def _read_known(config: Config, name: str | None) -> ImportedSpec:
     family = _family(config)
     found = family.read(config)
+    # Before weights are read: the many switches that stand on their class's default there say nothing of the cache.
     defaults = tuple(config.all_defaults())
     weights, notes = _weights(config, found)
     _refuse_unread(config, family)
@@ -166,11 +167,8 @@ def from_layout(
     config: Config, found: Layout, *, name: str, rule: str, fields: Mapping[str, Any]
 ) -> ImportedSpec:  # fmt: skip
     """A spec from what another importer read of attention; `fields` are further keys of the spec, where known."""
-    none: list[None] = [None]
-    known = {key: value for key, value in fields.items() if _whole(value)}
-    weights = FfnLayout(ffn={}, layers=none * len(found.layers), mtp_layers=none * len(found.mtp_layers), fields=known)
     return _imported(
-        config, found, weights, name=name, rule=rule, defaults=tuple(config.all_defaults()),
+        config, found, _without_ffn(found, fields), name=name, rule=rule, defaults=tuple(config.all_defaults()),
         notes=("weights are not described: a GGUF header says too little of them",),
     )  # fmt: skip
 
@@ -206,11 +204,8 @@ def _imported(
 def _weighty(config: Config, found: Layout, weights: FfnLayout | None) -> dict[str, Any]:
     """Attention, feed-forward and layers, joined."""
     if weights is None:
-        none: list[None] = [None]
-        weights = FfnLayout(
-            ffn={}, layers=none * len(found.layers), mtp_layers=none * len(found.mtp_layers), encoder_layers=(),
-            fields={key: config.optional(key) for key in ("hidden_size", "vocab_size") if _whole(config.data.get(key))},
-        )  # fmt: skip
+        stated = [key for key in ("hidden_size", "vocab_size") if _whole(config.data.get(key))]
+        weights = _without_ffn(found, {key: config.optional(key) for key in stated})
     attention = {
         name: {**entry, **weights.attention.get(str(entry["kind"]), {})} for name, entry in found.attention.items()
     }
@@ -224,6 +219,13 @@ def _weighty(config: Config, found: Layout, weights: FfnLayout | None) -> dict[s
         "mtp_layers": _entries(found.mtp_layers, weights.mtp_layers),
         "mtp": fields.get("mtp"),
     }
+
+
+def _without_ffn(found: Layout, fields: Mapping[str, Any]) -> FfnLayout:
+    """Layers of which only the cache is known, and those of `fields` that are sizes."""
+    none: list[None] = [None]
+    known = {key: value for key, value in fields.items() if _whole(value)}
+    return FfnLayout(ffn={}, layers=none * len(found.layers), mtp_layers=none * len(found.mtp_layers), fields=known)
 
 
 def _marked(name: str, assumed: tuple[str, ...]) -> str:

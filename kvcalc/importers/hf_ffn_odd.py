@@ -109,7 +109,7 @@ def deepseek_v4(config: Config, layout: Layout) -> Blocks:
     """Experts everywhere; the first num_hash_layers choose by a frozen table and have no correction bias."""
     shared = config.optional("n_shared_experts", least=0) or 0
     hashed = config.optional("num_hash_layers", least=0)
-    first = config.class_default("default_num_hash_layers") or 3 if hashed is None else hashed
+    first = 3 if hashed is None else hashed  # transformers 5.17.0 DeepseekV4Config: default_num_hash_layers
     ffn = {
         "hash_moe": moe_entry(config, n_shared_experts=shared),
         "moe": moe_entry(config, n_shared_experts=shared, correction_bias=True),

@@ -102,8 +102,16 @@ def _compressed(quant: Config) -> str:
     bits, kind = weights.size("num_bits"), weights.text("type") or "int"
     strategy, size = weights.text("strategy"), weights.optional("group_size")
     if kind == "float" and bits == 4:
-        return "nvfp4" if size == 16 else "mxfp4"
+        names = {16: "nvfp4", 32: "mxfp4"}
+        if size not in names:
+            weights.refuse("group_size", f"4-bit floats in groups of {size} are not known (only 16 and 32)")
+        return names[size]
     if strategy == "block":
+        block = weights.sizes("block_structure")
+        if block not in (None, [128, 128]) or (kind, bits) != ("float", 8):
+            weights.refuse(
+                "block_structure", f"{bits}-bit {kind} blocks of {block} are not known (only fp8, [128, 128])"
+            )
         return "fp8_block128"
     if kind == "float" and bits == 8:
         return "fp8_channel" if strategy == "channel" else "fp8"

@@ -28,6 +28,10 @@ class Names:
 
 
 STANDARD = Names()
+FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+"""Words of `layer_types` that many families share."""
+MTP = ("num_nextn_predict_layers",)
+"""The usual spelling of the number of extra prediction layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,18 @@ def every(period: int, count: int, *, last: str, others: str) -> list[str]:
     return [others if (index + 1) % period else last for index in range(count)]
 
 
+def predicted(config: Config, entry: str, *keys: str) -> list[str]:
+    """`entry` for each extra prediction layer that the config states (`keys`: spellings of their number)."""
+    return [entry] * (config.optional(*(keys or MTP), least=0) or 0)
+
+
+def within(config: Config, key: str, indices: Sequence[int], count: int) -> Sequence[int]:
+    """Layers that `key` lists by their index from 0; refused where the model has no such layer."""
+    if any(index >= count for index in indices):
+        config.refuse(key, f"a layer beyond the {count} of the model")
+    return indices
+
+
 def typed_layers(
     config: Config, count: int, words: Mapping[str, str | tuple[str, ...] | None], default: Callable[[], list[str]],
     *keys: str,
@@ -167,7 +183,7 @@ def typed_layers(
 
 def layout(
     config: Config, attention: Mapping[str, Entry], layers: LayerNames, *, mtp: LayerNames = (),
-    names: Names = STANDARD,    comments: Mapping[str, str] | None = None, max_position_embeddings: int | None = None,
+    names: Names = STANDARD, comments: Mapping[str, str] | None = None, max_position_embeddings: int | None = None,
 ) -> Layout:  # fmt: skip
     """A Layout with the context read, windows that reach the whole context dropped, and unused entries left out."""
     length = max_position_embeddings or context(config, names)
@@ -186,6 +202,15 @@ def layout(
         max_position_embeddings=length,
         comments={name: note for name, note in notes.items() if name in used or name == "layers"},
     )
+
+
+def full_everywhere(
+    config: Config, shape: Heads, names: Names = STANDARD, *, mtp: LayerNames = (),
+    comments: Mapping[str, str] | None = None,
+) -> Layout:  # fmt: skip
+    """Full attention of one shape in every layer."""
+    layers = ["full"] * layer_count(config, names)
+    return layout(config, {"full": shape.entry()}, layers, mtp=mtp, names=names, comments=comments)
 
 
 def _without_wide_windows(

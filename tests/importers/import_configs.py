@@ -89,6 +89,10 @@ KNOWN: dict[str, Known] = {
     "olmo3": Known(of("olmo3", **SWA), 3 * KV, window(9)),
     "gpt-oss": Known(of("gpt_oss", **SWA, head_dim=64, num_local_experts=4, num_experts_per_tok=2), 6 * KV, window(6)),
     "exaone4": Known(of("exaone4", **SWA, sliding_window_pattern="LLLG"), 3 * KV, window(9)),
+    # "L" after two rounds of LLLG and three more, but the last layer is global: 2 + 1 full
+    "exaone4, the last layer": Known(
+        of("exaone4", **SWA, sliding_window_pattern="LLLG", num_hidden_layers=11), 3 * KV, window(8)
+    ),
     "exaone4, no window": Known(of("exaone4", sliding_window=None, sliding_window_pattern="LLLG"), 12 * KV),
     "cwm": Known(of("cwm", head_dim=64, **SWA), 3 * KV, window(9)),
     "afmoe": Known(of("afmoe", head_dim=64, **SWA, global_attn_every_n_layers=3), 4 * KV, window(8)),

@@ -28,6 +28,12 @@ def every(module: str) -> list[str]:
     return [f"model.layers.{layer}.{module}" for layer in range(LAYERS)]
 
 
+def packed(bits: int, strategy: str, *, kind: str = "float", **more: Any) -> dict[str, Any]:
+    """compressed-tensors' only group of matrices."""
+    weights = {"num_bits": bits, "type": kind, "strategy": strategy, **more}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}
+
+
 CASES = [
     pytest.param(BLOCKS, {"default": "fp8_block128"}, id="DeepSeek-V3"),
     pytest.param(
@@ -92,6 +98,10 @@ CASES = [
         {"default": "fp8_channel"},
         id="FP8-dynamic",
     ),
+    # compressed-tensors quant_scheme.py: NVFP4 (tensor_group, 16), MXFP4 (group, 32), FP8_BLOCK (block, [128, 128])
+    pytest.param(packed(4, "tensor_group", group_size=16), {"default": "nvfp4"}, id="compressed NVFP4"),
+    pytest.param(packed(4, "group", group_size=32), {"default": "mxfp4"}, id="compressed MXFP4"),
+    pytest.param(packed(8, "block", block_structure=[128, 128]), {"default": "fp8_block128"}, id="compressed blocks"),
 ]  # fmt: skip
 
 
@@ -119,6 +129,10 @@ def test_deepseek_v4_keeps_its_experts_in_four_bits() -> None:
         {"quant_method": "awq"},
         {"quant_method": "modelopt", "quant_algo": "W2"},
         {"quant_method": "compressed-tensors", "config_groups": []},
+        packed(4, "group", group_size=8),
+        packed(4, "tensor"),
+        packed(8, "block", block_structure=[64, 64]),
+        packed(8, "block", kind="int", block_structure=[128, 128]),
         {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": [1]},
         {"quant_method": "fp8", "quantized_layers": ["a"]},
     ],
