@@ -7,6 +7,8 @@ import importlib
 import inspect
 import json
 import re
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -220,3 +222,16 @@ def test_files_are_rooms_not_halls() -> None:
         if (lines := path.read_text("utf-8").count("\n")) > 430
     }
     assert long == {}
+
+
+def test_the_table_of_rooms_is_the_order_that_imports_keep() -> None:
+    """CONTRIBUTING.md lists every room, from the leaves up, as the contract of lint-imports has them from the top."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    storey = {name: number for number, line in enumerate(reversed(layers)) for name in line.split(" : ")}
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*`.*?) \|", text, flags=re.MULTILINE)
+    named = [re.findall(r"`(\w+)(?:\.py|/)`", row) for row in rows]
+    assert sorted(name for row in named for name in row) == sorted(storey)
+    heights = [[storey[name] for name in row] for row in named]
+    assert all(max(below) <= min(above) for below, above in pairwise(heights))
