@@ -123,7 +123,8 @@ def parse_decimal(text: str, what: str = "number", *, most: int = 10**9) -> Frac
         value = Fraction(digits)
         if 0 < value <= most:
             return value
-    raise usage_error(f"{what} is a decimal above 0 and at most {most:,}, not {text[:20]!r}", help="as in 0.9 or 2.50")
+    example = "as in 0.9" if most == 1 else "as in 0.9 or 2.50"
+    raise usage_error(f"{what} is a decimal above 0 and at most {most:,}, not {text[:20]!r}", help=example)
 
 
 def _scaled(value: int | Fraction, steps: tuple[tuple[int, str], ...], base: str) -> str:

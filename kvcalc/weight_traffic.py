@@ -115,17 +115,20 @@ class _Sum:
 class StepWeights:
     """A model's weights, ready to be asked what steps of any size read of them on one rank.
 
-    Of the embedding only the tokens' rows are read; a tied head reads it whole. Logits are computed for one token
-    per sequence. The weights of an encoder, and of extra prediction layers, are left out. Empty where the spec
-    describes the cache alone.
+    Of the embedding only the tokens' rows are read; a tied head reads it whole. The weights of an encoder, and of
+    extra prediction layers, are left out. Empty where the spec describes the cache alone.
     """
 
     sums: Mapping[tuple[str, str], _Sum]
     data: int
     """Replicas that share the batch."""
 
-    def at(self, batch_size: int, new_tokens: int = 1) -> tuple[WeightTraffic, ...]:
-        """A step of `batch_size` sequences (of all replicas) with `new_tokens` new tokens each."""
+    def at(self, batch_size: int, new_tokens: int = 1, *, logits: int = 1) -> tuple[WeightTraffic, ...]:
+        """A step of `batch_size` sequences (of all replicas) with `new_tokens` new tokens each.
+
+        Args:
+            logits: tokens of each sequence that logits are computed for: the last one alone, or all drafts.
+        """
         sequences = ceil_div(batch_size, self.data)
         tokens, everyone = sequences * new_tokens, batch_size * new_tokens
         found: list[WeightTraffic] = []
@@ -135,7 +138,7 @@ class StepWeights:
                 read += count * stored.bytes((min(tokens, shape[0]), *shape[1:]))
             for chosen, experts, size in each.routed:
                 read += size - (size * _missed(chosen, experts, everyone) >> _FIXED_POINT)
-            flops = each.flops_per_token * tokens + each.flops_per_sequence * sequences
+            flops = each.flops_per_token * tokens + each.flops_per_sequence * sequences * logits
             flops += ceil_div(each.routed_flops.numerator * everyone, each.routed_flops.denominator)
             found.append(WeightTraffic(component=part, format=name, read_bytes=read, flops=flops))
         return tuple(found)

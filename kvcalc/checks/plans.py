@@ -8,6 +8,9 @@ from kvcalc.checks.rule import Hit, Rule
 from kvcalc.checks.subject import PlannedFile
 from kvcalc.problems import KvcalcError, Severity
 
+ASKED = ("seq_len", "osl", "lengths", "batch_size", "rate")
+"""Keys of a plan that a remark may be about: the first of them that is given has its line."""
+
 
 def _unmet(code: str) -> Callable[[PlannedFile], Iterator[Hit]]:
     """The verdicts of one code."""
@@ -40,7 +43,7 @@ def remarks(file: PlannedFile) -> Iterator[Hit]:
     """What the planner itself warns of."""
     if not isinstance(file.answer, KvcalcError):
         for message in file.answer.warnings:
-            place = next((key for key in ("seq_len", "osl", "lengths") if getattr(file.spec, key) is not None), "model")
+            place = next((key for key in ASKED if getattr(file.spec, key) is not None), "model")
             yield Hit(loc=(place,), message=message)
 
 
@@ -81,8 +84,10 @@ RULES: tuple[Rule[PlannedFile], ...] = (
     Rule(
         code="KV510",
         name="plan-remark",
-        summary="a plan for sequences beyond the model's context",
-        why="The bytes are right, but no engine will serve such a sequence without scaling the positions.",
+        summary="a plan for more than the model or its engine serves as it is asked, or for less than there is",
+        why="Beyond the model's context the bytes are right, but no engine serves such a sequence without scaling the "
+        "positions. More sequences than an engine runs at once wait for each other, unless a setting allows them, "
+        "which takes memory. Encoder tokens that nobody gave are counted as none.",
         severity=Severity.WARNING,
         check=remarks,
     ),

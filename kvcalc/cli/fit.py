@@ -27,16 +27,20 @@ def fit(
     """
     from kvcalc.plan.fit import fit as fit_model
     from kvcalc.plan.planfile import PlanSpec
-    from kvcalc.plan.resolving import resolve
+    from kvcalc.plan.resolving import length_of, resolve
     from kvcalc.problems import usage_error
     from kvcalc.render.fit import fit_document
 
     spec, found = asked(given, file)
     free: dict[str, Any] = {name: PlanSpec.__dataclass_fields__[name].default for name in SPEED_ALONE}
-    unasked = [name for name, default in free.items() if getattr(spec, name) != default and name != "expect"]
+    silent = ("expect", "isl", "osl", "lengths")
+    unasked = [name for name, default in free.items() if getattr(spec, name) != default and name not in silent]
     if unasked:
         warn(f"fit asks for memory alone, not for {', '.join(unasked)}")
-    spec = replace(spec, **free)
+    tokens, trace = length_of(spec, found)
+    if trace is not None:
+        warn(f"every sequence counts as the longest of the trace, {trace.totals.longest:,} tokens")
+    spec = replace(spec, **free, seq_len=tokens)
     if len(spec.gpu_names) > 1:
         raise usage_error("fit answers for one kind of GPU", help="give one --gpu")
     resolved = resolve(replace(spec, gpus=1 if spec.gpus is None else spec.gpus), found)
@@ -44,6 +48,7 @@ def fit(
     request = resolved.request
     demand = request.demand
     report = fit_model(request, resolved.hardware[0], request.max_gpus, demand.batch_size or 1, demand.lengths.longest)
+    warn(*report.warnings)
     if quiet:
         sys.stdout.write(f"{report.lines[0].max_batch_size if report.lines else 0}\n")
     else:

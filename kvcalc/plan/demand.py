@@ -94,11 +94,13 @@ class Demand:
 
         Prefills keep a share r = rate x (time per prompt) / data ranks of every GPU busy, so step = TPOT / (1 - r).
         A step grows less than its batch does, so once a batch is enough, every larger one is.
+        In the largest batch decoding takes its least share of the time; above 1 with r, their sum is the overload.
         """
         osl, isl, rate, data = self.osl or 1, self.isl or 1, self.rate or 0.0, layout.data
         busy = rate * clock.prefill_busy_s(layout, isl) / data
+        decoding = rate * (osl - 1) * clock.speed(layout, MANY * data, self.seq_len).tpot_s / (MANY * data)
         if busy >= 1:
-            return Overload(times=busy)
+            return Overload(times=busy + decoding)
         ttft = clock.prefill_s(layout, isl)
 
         def wanted(each: int) -> tuple[float, float]:
@@ -106,9 +108,8 @@ class Demand:
             step = clock.speed(layout, each * data, self.seq_len).tpot_s / (1 - busy)
             return rate * (ttft + (osl - 1) * step), step
 
-        excess = wanted(MANY)[0] / (MANY * data)
-        if excess > 1:
-            return Overload(times=excess)
+        if wanted(MANY)[0] > MANY * data:
+            return Overload(times=busy + decoding)
         most = 1
         while wanted(most)[0] > most * data:
             most *= 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kvcalc.engines.checks import longest_that_fits
 from kvcalc.plan.demand import Demand
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Ledger
 from kvcalc.plan.lengths import Lengths
+from kvcalc.plan.remarks import of_lengths
 from kvcalc.plan.report import FitLine, FitReport
 from kvcalc.plan.request import Request
 from kvcalc.plan.search import Search
@@ -33,13 +36,11 @@ def fit(request: Request, hardware: HardwareSpec, gpus: int, batch_size: int, se
     if not layouts:
         works = [n for n in range(1, 2 * search.node + 1) if one.layouts(n)]
         near = ", ".join(map(str, sorted(sorted(works, key=lambda n: abs(n - gpus))[:3]))) or "none"
-        raise usage_error(f"no layout of {gpus} GPUs is one that engines take", help=f"numbers that work: {near}")
+        raise usage_error(one.no_layout(gpus), help=f"numbers that work: {near}")
     lines = [line for layout in layouts if (line := _line(one, layout, batch_size, seq_len)) is not None]
     lines.sort(key=lambda line: (-line.max_batch_size, -line.max_seq_len, line.layout.simplicity))
-    alone = Search(
-        job, hardware, search.clock, Demand(batch_size=1, lengths=Lengths.of(seq_len)), node=search.node,
-        pins=search.pins,
-    )  # fmt: skip
+    # The nearest miss is one of few ranks: a sequence each is asked of as many as were pinned.
+    alone = replace(one, demand=Demand(batch_size=search.pins.data or 1, lengths=Lengths.of(seq_len)))
     return FitReport(
         model=request.spec.name,
         gpu=hardware.name,
@@ -57,7 +58,7 @@ def fit(request: Request, hardware: HardwareSpec, gpus: int, batch_size: int, se
         lines=tuple(lines),
         shortage=None if lines else alone.fitting(gpus)[1],
         assumptions=(),
-        warnings=(),
+        warnings=tuple(of_lengths(request)),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 
 from kvcalc.engines.base import Parallel
 from kvcalc.formats import Role, ceil_div
@@ -18,6 +19,8 @@ from kvcalc.weights.ledger import WeightScheme
 from kvcalc.weights.sharding import WeightSharding
 
 MAX_RANKS = 2**16
+MOST_TENSOR = 1024
+"""No model has so many heads that more ranks could share a layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,20 @@ class Pins:
             return False
         return layout.tensor <= node or self.tensor_across_nodes or self.tensor is not None
 
+    def refusal(self, rules: Rules, gpus: int, node: int) -> str | None:
+        """Why no layout of `gpus` GPUs is one that was asked for, where sizes alone say it."""
+        sizes = {"TP": self.tensor, "PP": self.pipeline, "DP": self.data}
+        fixed = prod(size for size in sizes.values() if size)
+        if gpus % fixed or (gpus != fixed and all(sizes.values())):
+            label = " x ".join(f"{name}{size}" for name, size in sizes.items() if size)
+            more = "" if all(sizes.values()) else ", or a multiple"
+            return f"{label} takes {fixed:,} GPUs{more}, not {gpus:,}"
+        if self.decode_context and self.tensor is None and not self.tensor_across_nodes:
+            least = rules.least_tensor(self.decode_context)
+            if least is not None and least > node:
+                return f"DCP{self.decode_context} takes TP{least} at least, but a node has {node} GPUs: pin that TP"
+        return None
+
 
 FREE = Pins()
 
@@ -156,6 +173,11 @@ class Rules:
         return self._cut(False, layout.tensor) or (
             None if layout.expert_parallel else self._cut(True, layout.tensor * layout.data)
         )
+
+    def least_tensor(self, share: int) -> int | None:
+        """The smallest TP whose ranks can share tokens among `share`; None where no TP allows it."""
+        every = range(share, max(MOST_TENSOR, share) + 1, share)
+        return next((n for n in every if self.refusal(Layout(tensor=n, decode_context=share)) is None), None)
 
     def _context(self, layout: Layout) -> str | None:
         share, tensor, heads = layout.decode_context, layout.tensor, self.context_heads
@@ -248,16 +270,27 @@ def check_pins(rules: Rules, pins: Pins) -> None:
     for size in (pins.tensor, pins.pipeline, pins.data, pins.decode_context):
         if size is not None and not 1 <= size <= MAX_RANKS:
             raise usage_error(f"a parallel size is 1 to {MAX_RANKS:,}, not {size}")
-    tensor = pins.tensor or pins.decode_context or 1
+    share = pins.decode_context or 1
+    tensor = pins.tensor or (rules.least_tensor(share) if share > 1 else None) or share
     pinned = Layout(
         tensor=tensor, pipeline=pins.pipeline or 1, data=pins.data or 1,
-        expert_parallel=bool(pins.expert_parallel),
-        decode_context=(pins.decode_context or 1) if pins.tensor else 1,
+        expert_parallel=bool(pins.expert_parallel), decode_context=share,
     )  # fmt: skip
     reason = rules.refusal(pinned)
-    if reason is None:
-        return
+    if reason is not None:
+        raise usage_error(f"{rules.spec.name} on {pinned.label}: {reason}", help=_nearest(rules, pinned))
+
+
+def _nearest(rules: Rules, pinned: Layout) -> str:
+    """What to change of a layout that the model does not allow."""
+    if pinned.expert_parallel and rules.refusal(replace(pinned, expert_parallel=False)) is None:
+        return "leave out --enable-expert-parallel"
+    if pinned.pipeline > rules.layers:
+        return f"-pp is {rules.layers} at most"
+    share, tensor = pinned.decode_context, pinned.tensor
+    if share > 1 and rules.refusal(Layout(tensor=tensor)) is None:
+        least = rules.least_tensor(share)
+        return "leave out -dcp" if least is None else f"leave out -dcp, or give -tp {least}"
     works = [n for n in range(1, 65) if rules.refusal(Layout(tensor=n)) is None]
     near = sorted(works, key=lambda n: (abs(n - tensor), n))[:3]
-    hint = f"nearest -tp that works: {', '.join(map(str, sorted(near)))}"
-    raise usage_error(f"{rules.spec.name} on {pinned.label}: {reason}", help=hint)
+    return f"nearest -tp that works: {', '.join(map(str, sorted(near)))}"

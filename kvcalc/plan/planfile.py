@@ -55,7 +55,7 @@ def parse_gpus(text: str) -> int:
     Raises:
         KvcalcError: no count, or more than MOST_GPUS.
     """
-    value = parse_count(text)
+    value = parse_count(text, "number of GPUs")
     if value > MOST_GPUS:
         raise usage_error(
             f"a plan is of at most {MOST_GPUS:,} GPUs, got {text.strip()[:60]}",
@@ -178,6 +178,13 @@ def contradictions(spec: PlanSpec) -> Iterator[Fault]:
         yield ("rate",), "a rate and a batch size: the one follows from the other", "give one of them"
     if spec.rate is not None and spec.lengths is None and (spec.isl is None or spec.osl is None):
         yield ("rate",), "a rate needs the lengths of prompt and answer", "give isl and osl, or a trace"
+    if spec.osl is not None and spec.isl is None and spec.lengths is None:
+        yield ("osl",), "an answer without the prompt that it follows", "give isl, or seq_len alone"
+    if spec.seq_len is not None and spec.isl is not None and spec.lengths is None:
+        used = sum(parse_count(str(part), key) for key, part in _parts(spec))
+        if used > parse_count(str(spec.seq_len), "seq_len"):
+            message = f"{' + '.join(key for key, _ in _parts(spec))} = {used:,} tokens exceed seq_len {spec.seq_len}"
+            yield ("seq_len",), message, "leave out seq_len, which is isl + osl then"
     if spec.lengths is not None and spec.seq_len is not None:
         yield ("lengths",), "a trace and a length: the trace holds the lengths", "give one of them"
     if spec.slo and spec.slo.ttft is not None and spec.isl is None and spec.lengths is None:
@@ -191,6 +198,11 @@ def contradictions(spec: PlanSpec) -> Iterator[Fault]:
         yield ("expect", "gpus"), "what does not fit has no number of GPUs", "leave out one of them"
     elif expect and expect.gpus is not None and spec.gpus is not None and expect.gpus > COUNT.read(str(spec.gpus)):
         yield ("expect", "gpus"), f"{expect.gpus:,} GPUs are expected, but there are {spec.gpus}", None
+
+
+def _parts(spec: PlanSpec) -> list[tuple[str, int | str]]:
+    """Prompt and answer, as far as they are given."""
+    return [(key, part) for key, part in (("isl", spec.isl), ("osl", spec.osl)) if part is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

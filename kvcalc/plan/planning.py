@@ -14,9 +14,10 @@ from kvcalc.plan.frontier import frontier, largest_batch, pareto
 from kvcalc.plan.layouts import check_pins
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point, Waste
+from kvcalc.plan.remarks import of_batches, of_lengths
+from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point, Shortage, Waste
 from kvcalc.plan.request import OBJECTIVES, Objective, Request
-from kvcalc.plan.search import Progress, Search, counts, usual
+from kvcalc.plan.search import Minimum, Progress, Search, counts, usual
 from kvcalc.problems import usage_error
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.units import format_rate
@@ -47,6 +48,10 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
             raise usage_error("a price is more than 0", help="per GPU and hour, as in --price h200=2.50")
     job = request.job()
     check_pins(job.rules, request.pins)
+    ranks, batch = request.pins.data, request.demand.batch_size
+    if ranks is not None and batch is not None and ranks > batch:
+        sequences = "1 sequence" if batch == 1 else f"{batch:,} sequences"
+        raise usage_error(f"{sequences} cannot fill {ranks:,} data-parallel ranks", help="raise -b, or lower -dp")
     plans = tuple(_for_gpu(request, job, hardware, progress) for hardware in gpus)
     firsts = [(OBJECTIVES[request.objective](p.choices[0]), i) for i, p in enumerate(plans) if p.choices]
     demand = request.demand
@@ -73,7 +78,7 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
         plans=plans,
         best=min(firsts)[1] if firsts else 0,
         assumptions=_assumptions(request),
-        warnings=tuple(_warnings(request)),
+        warnings=(*of_lengths(request), *of_batches(request, job, gpus, plans)),
     )
 
 
@@ -88,16 +93,10 @@ def _assumptions(request: Request) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _warnings(request: Request) -> Iterator[str]:
-    context, longest = request.spec.max_position_embeddings, request.demand.lengths.longest
-    if context is not None and longest > context:
-        yield f"{longest:,} tokens exceed the context of {request.spec.name} ({context:,})"
-
-
 def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progress | None) -> GpuPlan:
     search = request.search(job, hardware)
     found = search.fewest(request.max_gpus, progress, proven=PROVEN)
-    fewest, shortages = found.gpus, found.shortages
+    fewest, shortages, proof = found.gpus, found.shortages, found.proof(PROVEN)
     explored: list[Choice] = []
     most = None
     if fewest is not None:
@@ -121,11 +120,11 @@ def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progr
         fewest_for_memory=next((s.gpus for s in shortages if s.breaks in SLOW), fewest),
         usual=_usual(search, first, explored, request.objective) if first else None,
         nearest=found.nearest,
-        binds=shortages[-1].breaks if shortages else "",
+        binds=_binds(found, proof),
         choices=tuple(ranked[:SHOWN]),
         searched=sum(s.layouts for s in shortages) + len(explored),
         explored_gpus=most,
-        proof=tuple(reversed(shortages[-PROVEN:])),
+        proof=proof,
         waste=_waste(job, first, search) if first else None,
         capacity=job.capacity(first.layout, hardware, lengths.longest) if first else None,
         alternatives=tuple(alternatives(request, search, found)) if request.alternatives else (),
@@ -134,6 +133,12 @@ def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progr
         pareto=pareto(explored),
         frontier=_frontier(request, search, most),
     )
+
+
+def _binds(found: Minimum, proof: Sequence[Shortage]) -> str:
+    """What one GPU fewer breaks; where nothing fits, what the nearest miss does."""
+    missed = proof if found.choices else [*(short for short in proof if short.layouts), *proof]
+    return missed[0].breaks if missed else ""
 
 
 def _usual(search: Search, first: Choice, explored: Sequence[Choice], objective: Objective) -> Choice | None:

@@ -127,7 +127,8 @@ class GpuPlan:
     explored_gpus: int | None
     """Most GPUs that were looked at beyond the fewest."""
     proof: tuple[Shortage, ...]
-    """Smaller numbers of GPUs, and why each is not enough; most GPUs first."""
+    """Smaller numbers of GPUs, and why each is not enough; most GPUs first. Where nothing fits and the largest numbers
+    have no layout: the largest and the smallest of those, then the largest that have one."""
     waste: Waste | None
     capacity: Capacity | None
     """What the engine makes of the memory that is left."""
@@ -140,6 +141,11 @@ class GpuPlan:
     """No other layout has as few GPUs, as low a TPOT and as many tokens per second and GPU."""
     frontier: tuple[Point, ...]
     """Where asked for: no other layout and batch size gives each user, and each GPU, as many tokens per second."""
+
+    @property
+    def nearest_miss(self) -> Shortage | None:
+        """Where nothing fits: why the largest number of GPUs that has a layout is not enough."""
+        return next((short for short in self.proof if short.layouts), self.proof[0] if self.proof else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

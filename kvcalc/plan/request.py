@@ -57,6 +57,8 @@ class Request:
     alternatives: bool = True
     frontier: bool = False
     """Whether to look at all batch sizes too: tokens per user against tokens per GPU."""
+    remarks: tuple[str, ...] = ()
+    """What was assumed of the workload."""
 
     def job(self) -> Job:
         return Job(

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from kvcalc.cache_dtypes import parse_kv_cache_dtype
+from kvcalc.cache_dtypes import BF16, FormatChoice, parse_kv_cache_dtype
 from kvcalc.calibration import load_calibration
 from kvcalc.engines import find_engine
+from kvcalc.engines.base import Parallel
 from kvcalc.engines.sizing import parse_fraction, parse_settings
+from kvcalc.footprint import Workload
 from kvcalc.importers.find import find_model
 from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Pins, check_pins
@@ -99,9 +101,11 @@ def resolve(
         prices=_prices(spec, at),
         calibration=_calibration(spec, at),
         alternatives=alternatives,
+        remarks=tuple(_remarks(spec, found)),
     )
     with at(_pinned_key(spec)):
         check_pins(request.job().rules, pins)
+    _check_engine(request, gpus[0], at)
     return Resolved(request=request, hardware=gpus, remarks=remarks)
 
 
@@ -185,6 +189,10 @@ def _demand(spec: PlanSpec, model: ModelSpec, file: PlanFile | None) -> tuple[De
     if tokens is None:
         with at("model"):
             raise usage_error(f"{model.name} states no context length", help="give seq_len, or isl and osl")
+    if trace is None and isl is not None and isl > tokens:
+        with at("isl"):
+            message = f"a prompt of {isl:,} tokens exceeds the context of {model.name} ({tokens:,})"
+            raise usage_error(message, help="give osl, or seq_len, as well")
     rate = None
     if spec.rate is not None:
         with at("rate"):
@@ -215,6 +223,33 @@ def _target(spec: PlanSpec, at: _Places) -> Target:
 def _encoder_len(spec: PlanSpec, model: ModelSpec, file: PlanFile | None) -> int:
     given = count_of(spec, "encoder_len", file, minimum=0)
     return given if given is not None else model.layout().encoder_context or 0
+
+
+def _remarks(spec: PlanSpec, model: ModelSpec) -> Iterator[str]:
+    layout = model.layout()
+    if spec.encoder_len is None and layout.has_encoder and not layout.encoder_context:
+        yield f"{model.name} has cross-attention: counted with 0 encoder tokens; give --encoder-len"
+
+
+def _check_engine(request: Request, hardware: HardwareSpec, at: _Places) -> None:
+    """Refuse what the engine does not take, however many GPUs there are: a setting, a format, a kind of cache."""
+    longest = request.demand.lengths.longest
+
+    def asked(formats: FormatChoice) -> KvcalcError | None:
+        try:
+            job = replace(request, formats=formats).job()
+            settings = job.settings(Parallel(), longest, job.gpu_defaults(hardware))
+            workload = Workload(batch_size=1, seq_len=longest, encoder_len=request.encoder_len, formats=formats)
+            request.engine.allocate(request.spec, workload, settings)
+        except KvcalcError as error:
+            return error
+        return None
+
+    refused = asked(request.formats)
+    if refused is not None:
+        of_format = request.formats != BF16 and asked(BF16) is None
+        with at("kv_cache_dtype" if of_format else "settings" if request.options else "engine"):
+            raise refused
 
 
 def _utilization(spec: PlanSpec, at: _Places) -> Fraction | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 
 from kvcalc.formats import ceil_div
 from kvcalc.plan.demand import Demand, Load, Target
@@ -67,6 +68,18 @@ class Minimum:
     def gpus(self) -> int | None:
         return self.choices[0].gpus if self.choices else None
 
+    def proof(self, most: int) -> tuple[Shortage, ...]:
+        """Why the last numbers are not enough, most GPUs first: `most` of those before the ones without any layout."""
+        end = 0 if self.choices else without_layout(self.shortages)
+        seen = self.shortages[: len(self.shortages) - end]
+        beyond = self.shortages[len(seen) :][::-1]
+        return (*beyond[:1], *beyond[1:][-1:], *seen[::-1][:most])
+
+
+def without_layout(shortages: Sequence[Shortage]) -> int:
+    """How many of the last have no layout that engines take (or that was asked for)."""
+    return len(list(takewhile(lambda short: short.breaks == "layout" and not short.layouts, reversed(shortages))))
+
 
 @dataclass(frozen=True)
 class Search:
@@ -83,6 +96,8 @@ class Search:
 
     def layouts(self, gpus: int, batch: int | None = None) -> tuple[Layout, ...]:
         """Valid layouts of this many GPUs that have no rank without one of `batch` sequences (as asked for)."""
+        if gpus > 1 and not self.clock.network.linked:
+            return ()
         most = batch or self.demand.batch_size or gpus
         return valid_layouts(gpus, self.rules, node=self.node, batch=most, pins=self.pins)
 
@@ -124,7 +139,7 @@ class Search:
                 least = (load.times, layout)
         if least is not None:
             return found, _overloaded(gpus, len(tried), *least)
-        return found, _refused(gpus, len(tried), self._no_layout(gpus))
+        return found, _refused(gpus, len(tried), self.no_layout(gpus))
 
     def fitting(self, gpus: int) -> tuple[list[Fitting], Shortage]:
         """(layouts that hold the workload, the nearest of the others)."""
@@ -137,22 +152,29 @@ class Search:
         """(the first layouts that hold their load, as many as are enough; the nearest of the others)."""
         found: list[Fitting] = []
         nearest: tuple[Layout, Ledger] | None = None
+        refused: str | None = None
         for layout, load in loads:
             ledger = self.job.ledger(layout, self.hardware, load.batch_size, self.demand.lengths)
             if isinstance(ledger, str):
-                shortage = _refused(gpus, len(loads), ledger)
+                refused = refused or ledger  # of the least tensor parallelism, which engines refuse for its own sake
             elif ledger.fits:
                 found.append(Fitting(layout, load, ledger))
                 if len(found) >= enough:
                     break
             elif nearest is None or ledger.free_bytes > nearest[1].free_bytes:
                 nearest = (layout, ledger)
-        return found, shortage if nearest is None else _short(gpus, len(loads), *nearest)
+        if nearest is not None:
+            return found, _short(gpus, len(loads), *nearest)
+        return found, _refused(gpus, len(loads), refused) if refused else shortage
 
-    def _no_layout(self, gpus: int) -> str:
+    def no_layout(self, gpus: int) -> str:
+        """Why this many GPUs have none."""
+        if gpus > 1 and not self.clock.network.linked:
+            return f"{self.hardware.name} states no link to others of its kind: one alone can be planned"
         none = "no layout of one GPU" if gpus == 1 else f"no layout of {gpus:,} GPUs"
         if self.pins != FREE:
-            return f"{none} is one that was asked for and that engines take"
+            reason = self.pins.refusal(self.rules, gpus, self.node)
+            return reason or f"{none} is one that was asked for and that engines take"
         reason = self.rules.refusal(Layout(tensor=gpus)) if gpus <= self.node else None
         return reason or f"{none} is one that engines take"
 
@@ -234,9 +256,11 @@ class Search:
             shortages.append(shortage)
             both = [choice for choice in (nearest, missed) if choice]
             nearest = min(both, key=lambda choice: self.target.excess(choice.speed), default=None)
-        first = max(0, len(shortages) - proven)
-        shown = [s if s.layouts or self.below(s.gpus) else self.choices(s.gpus)[1] for s in shortages[first:]]
-        return Minimum(choices=tuple(choices), shortages=(*shortages[:first], *shown), nearest=nearest)
+        end = len(shortages) - (0 if choices else without_layout(shortages))
+        first = max(0, end - proven)
+        shown = [s if s.layouts or self.below(s.gpus) else self.choices(s.gpus)[1] for s in shortages[first:end]]
+        told = (*shortages[:first], *shown, *shortages[end:])
+        return Minimum(choices=tuple(choices), shortages=told, nearest=nearest)
 
     def _values_alone(self, gpus: int) -> Shortage:
         """Why a hopeless number of GPUs is one."""

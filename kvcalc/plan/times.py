@@ -142,7 +142,7 @@ class Clock:
 
     @cached_property
     def tokens_per_step(self) -> int:
-        """One, and every draft accepted where the model's extra prediction layers run."""
+        """One, and every draft accepted where there are any: all of them are checked in one step."""
         return 1 + int(self.job.options.get("num_speculative_tokens") or 0)
 
     def speed(self, layout: Layout, batch: int, seq_len: int, isl: int | None = None) -> Speed:
@@ -158,21 +158,22 @@ class Clock:
         rounds = min(layout.pipeline, sequences)
         each, larger = divmod(sequences, rounds)
         stages = self._stages(layout.pipeline)
-        kinds = {stage.key: stage for stage in stages}
+        kinds, checked = {stage.key: stage for stage in stages}, self.tokens_per_step
 
         def steps(micro: int) -> list[Step]:
             everyone = min(batch, micro * layout.data)
-            each = {key: self._step(layout, kind, "decode", micro, everyone, seq_len) for key, kind in kinds.items()}
+            asked = (micro, everyone, seq_len, checked)
+            each = {key: self._step(layout, kind, "decode", *asked) for key, kind in kinds.items()}
             return [each[stage.key] for stage in stages]
 
         small = steps(each)
         large = steps(each + 1) if larger else small
-        hops = self._hops(layout, each + bool(larger))
+        hops = self._hops(layout, checked * (each + bool(larger)))
 
         def bound(seconds: Callable[[Step], float]) -> float:
             slow, slower = (max(map(seconds, found)) for found in (small, large))
             around = (rounds - larger) * slow + larger * slower
-            return max(sum(map(seconds, large)) + hops, around) / self.tokens_per_step
+            return max(sum(map(seconds, large)) + hops, around) / checked
 
         tpot = bound(lambda step: step.seconds)
         slowest = max(large, key=lambda step: step.seconds)
@@ -198,12 +199,9 @@ class Clock:
         if len(stages) == 1:
             return whole[0]
         slowest = max(range(len(stages)), key=whole.__getitem__)
-        others = (
-            self._step(layout, stage, "decode", 1, 1, 1).seconds
-            for index, stage in enumerate(stages)
-            if index != slowest
-        )
-        return whole[slowest] + sum(others) + self._hops(layout, 1)
+        rest = (stage for index, stage in enumerate(stages) if index != slowest)
+        others = sum(self._step(layout, stage, "decode", 1, 1, 1).seconds for stage in rest)
+        return whole[slowest] + others + self._hops(layout, 1)
 
     def prefill_busy_s(self, layout: Layout, isl: int) -> float:
         """Seconds of every GPU of the slowest stage per prompt on each data rank."""
@@ -232,24 +230,30 @@ class Clock:
             found.append(_Stage(number, replace(spec, layers=entries), mine, groups, first, last))
         return found
 
-    def _step(self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, everyone: int, tokens: int) -> Step:
-        """`sequences` on this rank's replica and `everyone` on all: one token each, or prompts of `tokens`."""
+    def _step(
+        self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, everyone: int, tokens: int, checked: int = 1
+    ) -> Step:
+        """`sequences` on this rank's replica and `everyone` on all: `checked` tokens each, or prompts of `tokens`."""
         key = (
-            stage.key, phase, sequences, everyone, tokens,
+            stage.key, phase, sequences, everyone, tokens, checked,
             layout.tensor, layout.data, layout.expert_parallel, layout.decode_context,
         )  # fmt: skip
         if key not in self._cost:
-            cost, new = self._priced(layout, stage, phase, tokens), 1 if phase == "decode" else tokens
-            memory, compute = self._local(cost, sequences, everyone, new)
+            cost, new = self._priced(layout, stage, phase, tokens), checked if phase == "decode" else tokens
+            memory, compute = self._local(cost, sequences, everyone, new, checked)
             sent = self._sent_s(layout, stage, phase, sequences * new, everyone * new)
             self._cost[key] = Step(memory_s=memory, compute_s=compute, communication_s=sent)
         step: Step = self._cost[key]
         return step
 
-    def _local(self, cost: _Cost, sequences: int, everyone: int, new: int) -> tuple[float, float]:
-        """(memory, compute) seconds; a component counts where it binds."""
-        parts = [(sequences * size, sequences * flops, self._attention_rate) for size, flops in cost.attention]
-        found = cost.weights.at(everyone, new)
+    def _local(self, cost: _Cost, sequences: int, everyone: int, new: int, checked: int) -> tuple[float, float]:
+        """(memory, compute) seconds; a component counts where it binds.
+
+        A sequence's tokens that are checked together read its cache once.
+        """
+        rate, rows = self._attention_rate, sequences * checked
+        parts = [(sequences * size, rows * flops, rate) for size, flops in cost.attention]
+        found = cost.weights.at(everyone, new, logits=checked)
         parts += [(each.read_bytes, each.flops, rate) for each, rate in zip(found, cost.rates, strict=True)]
         memory = compute = 0.0
         for size, flops, rate in parts:

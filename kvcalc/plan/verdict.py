@@ -49,7 +49,8 @@ def _unmet(spec: PlanSpec, report: PlanReport) -> Verdict:
         loc, detail = bound
         message = f"{report.model} is not fast enough on {where}: {detail}"
         return Verdict(code="KV507", loc=loc, message=message, help=_alternatives(plan))
-    most = plan.proof[0]
+    most = plan.nearest_miss
+    assert most is not None, "what does not fit was looked at"
     short = f" ({most.short_bytes:,} B short per GPU)" if most.short_bytes else ""
     return Verdict(
         code="KV506", loc=("gpus",) if spec.gpus is not None else ("gpu",), help=_alternatives(plan),

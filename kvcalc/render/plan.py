@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point
+from kvcalc.plan.request import OBJECTIVES
 from kvcalc.plan.verdict import missed_bound
 from kvcalc.render.document import Cell, Column, Document, Table, many, shown
 from kvcalc.render.plan_tables import (
@@ -70,9 +71,11 @@ def plan_document(report: PlanReport, *, details: bool = False, fronts: bool = F
 def plan_title(report: PlanReport) -> str:
     """Model, engine, workload, format of the cache and the speed that is asked for."""
     if report.requests is not None:
-        lengths = f"up to {report.seq_len:,} tokens ({report.requests:,} requests of a trace)"
+        lengths = f"up to {many(report.seq_len, 'token')} ({many(report.requests, 'request')} of a trace)"
     elif report.isl is not None and report.osl is not None:
         lengths = f"{report.isl:,} + {report.osl:,} tokens"
+        if report.seq_len != report.isl + report.osl:
+            lengths += f", held as {report.seq_len:,}"
     else:
         lengths = f"{report.seq_len:,} tokens"
     if report.encoder_len:
@@ -161,7 +164,7 @@ def _missing(report: PlanReport, plan: GpuPlan) -> Fact:
     bound = missed_bound(plan, report)
     if bound:
         return "too slow", bound[1]
-    return "does not fit", why(plan.proof[0]) if plan.proof else "no layout is one that engines take"
+    return "does not fit", why(plan.nearest_miss) if plan.nearest_miss else "no layout is one that engines take"
 
 
 def _log(report: PlanReport, plan: GpuPlan) -> str:
@@ -267,7 +270,9 @@ _KINDS = ("GPUs", "TPOT >=", "TTFT >=", "tokens/s per GPU <=", "tokens/s per GPU
 
 def _side_by_side(report: PlanReport) -> Table:
     """Kinds of GPU, the best first."""
-    order = [report.plans[report.best], *(plan for i, plan in enumerate(report.plans) if i != report.best)]
+    key = OBJECTIVES[report.objective]
+    fitting = sorted((plan for plan in report.plans if plan.choices), key=lambda plan: key(plan.choices[0]))
+    order = [*fitting, *(plan for plan in report.plans if not plan.choices)]
     chosen = [(column, read) for column, read in _speed_fields(report) if column.name in _KINDS]
     columns = (Column("GPU"), Column("GPUs"), LAYOUT, Column("limited by"), *(column for column, _ in chosen[1:]))
     rows: list[tuple[Cell, ...]] = []

@@ -90,7 +90,7 @@ def test_numbers_that_were_not_tried_for_the_same_reason_are_one_row() -> None:
     out = answered("plan", "deepseek-v3", "--gpu", "h200", "-b", "64", "-s", "8K", "-tp", "8")
     table = out.split("why fewer h200 are not enough\n")[1].split("\n\n")[0].splitlines()
     assert [line[:6] for line in table[2:]] == ["5 to 7", "1 to 4"]
-    assert table[2].endswith("no layout of 7 GPUs is one that was asked for and that engines take")
+    assert table[2].endswith("TP8 takes 8 GPUs, or a multiple, not 7")
     assert table[3].endswith("weights alone: 626.9 GiB in 4 x 139.8 GiB")
 
 
@@ -543,6 +543,20 @@ def test_fit_says_which_keys_of_a_plan_it_leaves_out(tmp_path: Path) -> None:
     ran = kvcalc("fit", "-f", str(path), "-q")
     assert ran.code == 0
     assert "not for slo, prices" in ran.err
+
+
+def test_fit_takes_the_length_of_a_plan(tmp_path: Path) -> None:
+    """Prompt and answer together, or the longest request of a trace, not the model's context of 40,960."""
+    path = tmp_path / "plan.yaml"
+    path.write_text("model: qwen3-8b\ngpu: h200\nisl: 3000\nosl: 500\nbatch_size: 4\n")
+    report = json.loads(kvcalc("fit", "-f", str(path), "-o", "json").out)
+    assert (report["seq_len"], report["batch_size"]) == (3500, 4)
+    (tmp_path / "trace.csv").write_text("isl,osl\n100,50\n700,77\n")
+    path.write_text("model: qwen3-8b\ngpu: h200\nlengths: trace.csv\nrate: 2\n")
+    ran = kvcalc("fit", "-f", str(path), "-o", "json")
+    assert json.loads(ran.out)["seq_len"] == 777
+    assert "every sequence counts as the longest of the trace, 777 tokens" in ran.err
+    assert "not for rate" in ran.err
 
 
 def test_fit_answers_for_one_kind_of_gpu() -> None:

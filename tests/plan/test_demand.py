@@ -73,12 +73,15 @@ def test_demands_that_say_too_little_or_too_much(fields, message, hint):
 # --- a rate
 
 
-def little(one, layout: Layout) -> Load | Overload:
-    """Every number of sequences of a data rank from one on, until it is enough for those that it keeps waiting."""
+def little(one, layout: Layout) -> Load | None:
+    """Every number of sequences of a data rank from one on, until it is enough for those that it keeps waiting.
+
+    None where prefills alone fill all time.
+    """
     demand, clock, data = one.demand, one.clock, layout.data
     busy = demand.rate * clock.prefill_busy_s(layout, demand.isl) / data
     if busy >= 1:
-        return Overload(times=busy)
+        return None
     for each in range(1, 5000):
         step = clock.speed(layout, each * data, demand.seq_len).tpot_s / (1 - busy)
         wanted = demand.rate * (clock.prefill_s(layout, demand.isl) + (demand.osl - 1) * step)
@@ -94,7 +97,23 @@ def little(one, layout: Layout) -> Load | Overload:
 def test_littles_law_is_solved_as_by_trying_every_number(layout, rate, isl, osl):
     spec = moe_model() if layout.expert_parallel else dense_model()
     one = search(spec, batch=None, rate=rate, isl=isl, osl=osl, tokens=isl + osl)
-    assert one.demand.load(layout, one.clock) == little(one, layout)
+    found = one.demand.load(layout, one.clock)
+    assert found == little(one, layout) or isinstance(found, Overload)
+    assert isinstance(found, Overload) == (little(one, layout) is None)
+
+
+@settings(max_examples=40)
+@given(layout=st.sampled_from(LAYOUTS), rate=st.floats(1e4, 1e9), isl=st.integers(1, 5000), osl=st.integers(1, 3000))
+def test_an_overload_is_what_arrives_over_what_can_be_served(layout, rate, isl, osl):
+    """Prefills and decoding share the time: so many times fewer requests are served, and hardly more are not."""
+    spec = moe_model() if layout.expert_parallel else dense_model()
+    lengths = {"isl": isl, "osl": osl, "tokens": isl + osl}
+    found = search(spec, batch=None, rate=rate, **lengths).demand.load(layout, search(spec).clock)
+    if isinstance(found, Overload):
+        kept = search(spec, batch=None, rate=0.99 * rate / found.times, **lengths)
+        lost = search(spec, batch=None, rate=1.01 * rate / found.times, **lengths)
+        assert isinstance(kept.demand.load(layout, kept.clock), Load)
+        assert isinstance(lost.demand.load(layout, lost.clock), Overload)
 
 
 def test_an_answer_of_one_token_is_prefill_alone():
@@ -105,10 +124,18 @@ def test_an_answer_of_one_token_is_prefill_alone():
 
 
 def test_prefills_that_fill_all_time_overload():
-    one = search(dense_model(), batch=None, rate=1e7, isl=400, osl=4, tokens=404)
+    one = search(dense_model(), batch=None, rate=1e7, isl=400, osl=1, tokens=401)
     load = one.demand.load(Layout(data=2), one.clock)
     assert load == Overload(times=1e7 * one.clock.prefill_busy_s(Layout(data=2), 400) / 2)
     assert load.times > 1
+
+
+def test_twice_the_ranks_halve_an_overload():
+    """As two replicas serve twice as much; prefills that fill all time by themselves do not hide the decoding."""
+    one = search(dense_model(), batch=None, rate=1e7, isl=400, osl=4000, tokens=4400)
+    single, double = (one.demand.load(Layout(data=n), one.clock) for n in (1, 2))
+    assert single.times == pytest.approx(2 * double.times)
+    assert single.times > 2 * 1e7 * one.clock.prefill_busy_s(Layout(), 400)
 
 
 def test_decoding_that_never_catches_up_overloads():

@@ -92,8 +92,21 @@ def test_numbers_that_no_layout_has_name_those_that_work(gpus, hint):
     with pytest.raises(KvcalcError) as caught:
         fit(request(dense_model(), pins=Pins(data=1)), gpu(), gpus, 1, 100)
     problem = caught.value.problems[0]
-    assert problem.message == f"no layout of {gpus} GPUs is one that engines take"
+    assert problem.message == f"no layout of {gpus} GPUs is one that was asked for and that engines take"
     assert problem.help == hint
+
+
+def test_pinned_data_ranks_that_do_not_fit_say_what_is_short():
+    """131 MB of weights on each of 4 ranks of 40 MiB: the shortage is of bytes, not of layouts."""
+    report = fit(request(dense_model(), pins=Pins(data=4)), gpu(40 * MIB), 4, 1, 100)
+    assert report.shortage is not None
+    assert (report.shortage.label, report.shortage.breaks) == ("TP1 x DP4", "weights")
+    assert report.shortage.short_bytes > 0
+
+
+def test_a_fit_beyond_the_context_is_warned_of():
+    said = fit(request(dense_model(max_position_embeddings=99), tokens=100), gpu(), 1, 1, 100).warnings
+    assert said == ("100 tokens exceed the context of test-model (99)",)
 
 
 def test_pins_hold_in_fit_too():

@@ -220,6 +220,13 @@ def test_a_search_has_no_rank_without_a_sequence():
 
 # --- pins that no number of GPUs makes valid
 
+
+def paired_model():
+    """12 query heads over 2 of K and V."""
+    kind = full(num_attention_heads=12, num_key_value_heads=2, head_dim=64)
+    return weighted(model((2, kind)), Dense(intermediate_size=1536))
+
+
 BAD_PINS = [
     (dense_model(), Pins(tensor=0), "a parallel size is 1 to 65,536, not 0", None),
     (dense_model(), Pins(data=MAX_RANKS + 1), "a parallel size is 1 to 65,536, not 65537", None),
@@ -229,10 +236,28 @@ BAD_PINS = [
         dense_model(),
         Pins(pipeline=7),
         "test-model on TP1 x PP7: 6 layers cannot fill 7",
-        "nearest -tp that works: 1, 2, 4",
+        "-pp is 6 at most",
     ),
-    (dense_model(), Pins(expert_parallel=True), "test-model on TP1 + EP1: a model without routed experts", None),
-    (dense_model(), Pins(tensor=4, decode_context=4), "test-model on TP4 + DCP4: 4 KV heads over TP 4", None),
+    (
+        dense_model(),
+        Pins(expert_parallel=True),
+        "test-model on TP1 + EP1: a model without routed experts",
+        "leave out --enable-expert-parallel",
+    ),
+    (
+        dense_model(),
+        Pins(tensor=4, decode_context=4),
+        "test-model on TP4 + DCP4: 4 KV heads over TP 4",
+        "leave out -dcp",
+    ),
+    # 12 query heads and 4 of K and V: TP 8, whose pairs of ranks hold the same K and V, cuts query heads.
+    (dense_model(), Pins(decode_context=2), "test-model on TP2 + DCP2: 4 KV heads over TP 2", "leave out -dcp"),
+    (
+        paired_model(),
+        Pins(tensor=2, decode_context=2),
+        "test-model on TP2 + DCP2: 2 KV heads over TP 2",
+        "leave out -dcp, or give -tp 4",
+    ),
     (moe_model(), Pins(data=40, expert_parallel=True), "test-model on TP1 x DP40 + EP40: 16 experts", None),
 ]
 

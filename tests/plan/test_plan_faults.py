@@ -15,8 +15,8 @@ from kvcalc.plan.resolving import resolve
 from kvcalc.problems import KvcalcError
 
 WRONG = [
-    ("gpus: 0\n", "KV013", 3, 7, "count must be at least 1, got 0"),
-    ("gpus: -1\n", "KV013", 3, 7, "count must be at least 1, got -1"),
+    ("gpus: 0\n", "KV013", 3, 7, "number of GPUs must be at least 1, got 0"),
+    ("gpus: -1\n", "KV013", 3, 7, "number of GPUs must be at least 1, got -1"),
     ("gpus: 4097\n", "KV013", 3, 7, "a plan is of at most 4,096 GPUs, got 4097"),
     ("gpus: 5k\n", "KV013", 3, 7, "more are several deployments: plan one"),
     ("batch_size: many\n", "KV013", 3, 13, "'many' is not a count"),
@@ -51,6 +51,14 @@ WRONG = [
     ("objective: cost\n", "KV101", 3, 12, "as in prices: {h200: 2.50}"),
     ("expect: {fits: false, gpus: 4}\n", "KV101", 3, 29, "what does not fit has no number of GPUs"),
     ("gpus: 2\nexpect: {gpus: 3}\n", "KV101", 4, 16, "3 GPUs are expected, but there are 2"),
+    ("osl: 9\n", "KV101", 3, 6, "give isl, or seq_len alone"),
+    ("isl: 5\nosl: 6\nseq_len: 10\n", "KV101", 5, 10, "isl + osl = 11 tokens exceed seq_len 10"),
+    ("isl: 1k\nseq_len: 999\n", "KV101", 4, 10, "isl = 1,000 tokens exceed seq_len 999"),
+    ("isl: 40961\n", "KV901", 3, 6, "a prompt of 40,961 tokens exceeds the context of qwen3-8b (40,960)"),
+    # what the engine does not take, however many GPUs there are
+    ("kv_cache_dtype: int3\n", "KV901", 3, 17, "vllm cannot store int3"),
+    ("settings: {kv_cache_layout: none}\n", "KV901", 3, 11, "unknown KV cache layout 'none'"),
+    ("enable_expert_parallel: true\n", "KV901", 3, 25, "leave out --enable-expert-parallel"),
     # what is named and is not there
     ("engine: vlm\n", "KV901", 3, 9, "did you mean vllm?"),
     ("kv_cache_dtype: fp9\n", "KV901", 3, 17, "did you mean fp8?"),
@@ -83,7 +91,8 @@ def test_what_is_just_within_the_bounds_is_taken():
         "rate: 2\nisl: 1\nosl: 1\n", "isl: 5\nslo: {ttft: 1s}\n", "slo: {tpot: 1s}\n",
         "objective: cost\nprices: {h200: 1}\n", "expect: {fits: false}\n", "gpus: 3\nexpect: {gpus: 3}\n",
         "expect: {gpus: 9}\n", "gpu_memory_utilization: 1\n", "node_size: 1\n", "gpus: 4096\n", "calibration: c.json\n",
-        "lengths: t.csv\nrate: 1\nslo: {ttft: 1s}\n",
+        "lengths: t.csv\nrate: 1\nslo: {ttft: 1s}\n", "isl: 5\nosl: 6\nseq_len: 11\n", "isl: 5\nseq_len: 5\n",
+        "lengths: t.csv\nosl: 6\n",
     ):  # fmt: skip
         assert list(contradictions(read(PLAN + text).spec)) == []
 
@@ -111,6 +120,14 @@ def test_models_and_gpus_that_are_not_there():
     (one,) = problems("model: qwen3-8b\ngpu: h300\n")
     assert (one.line, one.column) == (2, 6)
     assert one.help
+
+
+def test_an_engine_that_does_not_take_a_model_is_told_at_the_engine():
+    text = "model: deepseek-v4-pro\ngpu: h200\nseq_len: 8K\nengine: llama.cpp\n"
+    (found,) = problems(text)
+    assert (found.line, found.message) == (4, "llama.cpp has no cache for compressed attention as modelled here")
+    (other,) = problems(text + "kv_cache_dtype: q8_0\n")
+    assert other.line == 4
 
 
 def test_faults_are_reported_together():

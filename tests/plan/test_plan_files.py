@@ -133,9 +133,8 @@ def test_lengths_of_a_plan():
         file = read(PLAN + text)
         return length_of(file.spec, file)[0]
 
-    assert [of(""), of("seq_len: 5\n"), of("isl: 5\nosl: 6\n"), of("isl: 5\n"), of("seq_len: 9\nisl: 5\nosl: 6\n")] == [
-        None, 5, 11, None, 9,
-    ]  # fmt: skip
+    assert [of(""), of("seq_len: 5\n"), of("isl: 5\nosl: 6\n"), of("isl: 5\n")] == [None, 5, 11, None]
+    assert [of("seq_len: 11\nisl: 5\nosl: 6\n"), of("seq_len: 19\nisl: 5\nosl: 6\n")] == [11, 19]
 
 
 # --- models and GPUs

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from planning import MIB, dense_model, gpu, moe_model, request, search
+from planning import MIB, dense_model, gpu, moe_model, request, resolved, search
 
 from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Layout, Pins
@@ -54,6 +54,53 @@ def test_a_rate_is_explained_and_a_length_beyond_the_context_warned_of():
     long = plan(request(dense_model(), tokens=2001), [gpu()])
     assert long.warnings == ("2,001 tokens exceed the context of test-model (2,000)",)
     assert plan(request(dense_model(max_position_embeddings=None), tokens=2001), [gpu()]).warnings == ()
+
+
+def test_where_nothing_fits_the_largest_number_with_a_layout_says_why():
+    """One sequence fills TP4 x PP6 = 24 GPUs at most; 100 GiB of activations fit none of them."""
+    asked = {"engine": "vllm", "overheads": {"activation": 100 * 2**30}, "max_gpus": 64}
+    (found,) = plan(request(dense_model(), **asked), [gpu()]).plans
+    assert [short.gpus for short in found.proof] == [64, 32, 24, 16, 8, 7, 6, 5, 4, 3]
+    assert [short.gpus for short in found.proof if short.layouts] == [24, 16, 8, 6, 5, 4, 3]
+    assert found.nearest_miss is not None
+    assert (found.nearest_miss.gpus, found.nearest_miss.label, found.binds) == (24, "TP4 x PP6", "activation")
+
+
+def test_data_ranks_without_a_sequence_are_refused():
+    assert said(pins=Pins(data=4), batch=3).problems[0].message == "3 sequences cannot fill 4 data-parallel ranks"
+    assert said(pins=Pins(data=2)).problems[0].help == "raise -b, or lower -dp"
+    assert plan(request(dense_model(), pins=Pins(data=3), batch=3), [gpu()]).plans[0].gpus == 3
+
+
+def test_more_sequences_than_an_engine_runs_at_once_are_warned_of():
+    """vLLM 0.33.0 runs 1,024 on an H100 unless --max-num-seqs says otherwise, and keeps logits of as many free."""
+    asked = {"engine": "vllm", "tokens": 10}
+    assert plan(request(dense_model(), batch=1024, **asked), [gpu()]).warnings == ()
+    (warned,) = plan(request(dense_model(), batch=1025, **asked), [gpu()]).warnings
+    assert warned == (
+        "1,025 sequences on a rank of h100-sxm, but vllm runs 1,024 at once (max_num_seqs):"
+        " --set max_num_seqs=1025 counts what more take"
+    )
+    assert plan(request(dense_model(), batch=1025, options={"max_num_seqs": 1025}, **asked), [gpu()]).warnings == ()
+    assert plan(request(dense_model(), batch=1025, tokens=10), [gpu()]).warnings == ()
+
+
+def test_a_length_beyond_the_engines_own_limit_is_warned_of():
+    asked = {"engine": "vllm", "options": {"max_model_len": 99}}
+    assert plan(request(dense_model(), tokens=99, **asked), [gpu()]).warnings == ()
+    assert plan(request(dense_model(), tokens=100, **asked), [gpu()]).warnings == (
+        "100 tokens exceed max_model_len (99): vllm refuses such a request",
+    )
+
+
+def test_an_encoder_that_is_not_counted_is_warned_of():
+    def warned(text: str) -> tuple[str, ...]:
+        found = resolved(text + "gpu: h200\nseq_len: 100\n")
+        return plan(found.request, found.hardware).warnings
+
+    (said,) = warned("model: t5-11b\n")
+    assert said == "t5-11b has cross-attention: counted with 0 encoder tokens; give --encoder-len"
+    assert warned("model: t5-11b\nencoder_len: 0\n") == warned("model: whisper-large-v2\n") == ()
 
 
 def test_the_proof_is_of_the_nearest_numbers_first():

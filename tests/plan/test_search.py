@@ -169,7 +169,38 @@ def test_a_number_that_no_layout_has_says_so():
     _, beyond = one.fitting(16)
     assert beyond.detail == "no layout of 16 GPUs is one that engines take"
     pinned = search(spec, gpu(50 * MIB), pins=Pins(tensor=2))
-    assert pinned.fitting(1)[1].detail == "no layout of one GPU is one that was asked for and that engines take"
+    assert pinned.fitting(1)[1].detail == "TP2 takes 2 GPUs, or a multiple, not 1"
+
+
+def test_pins_that_only_some_numbers_can_hold_say_which():
+    """Of moe_model one latent is cached, so any TP may share its tokens; of 8 KV heads TP16 is the first."""
+    reasons = {
+        (2, Pins(tensor=2, pipeline=3)): "TP2 x PP3 takes 6 GPUs, or a multiple, not 2",
+        (12, Pins(tensor=2, pipeline=3, data=1)): "TP2 x PP3 x DP1 takes 6 GPUs, not 12",
+        (8, Pins(decode_context=2)): "DCP2 takes TP16 at least, but a node has 8 GPUs: pin that TP",
+    }
+    for (gpus, pins), said in reasons.items():
+        assert search("qwen3-8b", engine="vllm", pins=pins).no_layout(gpus) == said
+    pinned = search("qwen3-8b", engine="vllm", pins=Pins(decode_context=2, tensor=16))
+    assert [one.label for one in pinned.layouts(16)] == ["TP16 + DCP2"]
+
+
+def test_a_gpu_without_links_is_planned_alone():
+    """An Apple M3 Max has no others to send to: one that is enough is an answer, and two are none."""
+    one = search(dense_model(), gpu(name="m3-max"))
+    assert one.fewest(4).gpus == 1
+    two = search(dense_model(), gpu(memory=60 * MIB, name="m3-max")).fewest(4)
+    assert two.gpus is None
+    assert [short.breaks for short in two.shortages] == ["weights", "layout", "layout", "layout"]
+    assert two.shortages[1].detail == "m3-max states no link to others of its kind: one alone can be planned"
+
+
+def test_what_the_engine_refuses_first_is_the_reason():
+    """llama.cpp splits layers alone, so TP is refused as well: what one device lacks is said, not that."""
+    one = search(dense_model(), gpu(), batch=8, tokens=2000, engine="llama.cpp", options={"n_ctx": 8192})
+    _, shortage = one.fitting(2)
+    assert (shortage.breaks, shortage.label) == ("layout", None)
+    assert "splits layers" not in shortage.detail
 
 
 def test_what_the_engine_refuses_is_a_reason_too():
@@ -243,11 +274,12 @@ def test_a_rate_beyond_what_can_be_served_says_how_many_times():
     """Prefills alone keep a GPU busy for longer than there is: more ranks are needed, not more memory."""
     one = search(dense_model(), batch=None, rate=1e9, isl=1000, osl=10, tokens=1010)
     _, shortage = one.fitting(1)
-    busy = 1e9 * one.clock.prefill_busy_s(Layout(), 1000)
+    busy = one.demand.load(Layout(), one.clock).times
+    assert busy > 1e9 * one.clock.prefill_busy_s(Layout(), 1000)
     assert (shortage.breaks, shortage.label) == ("rate", "TP1")
     assert shortage.detail == f"requests arrive {busy:.3g} times as fast as they can be served at most"
     _, nearest = one.fitting(8)
-    wanted = min(1e9 * one.clock.prefill_busy_s(layout, 1000) / layout.data for layout in one.layouts(8))
+    wanted = min(one.demand.load(layout, one.clock).times for layout in one.layouts(8))
     assert nearest.detail == f"requests arrive {wanted:.3g} times as fast as they can be served at most"
 
 

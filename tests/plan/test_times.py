@@ -18,6 +18,7 @@ from kvcalc.spec.model import LayerEntry
 
 BANDWIDTH, PEAK, NVLINK, NODE = 3.35e12, 989e12, 450e9, 50e9
 HIDDEN, BF16 = 768, 2
+ALONE = Layout()
 PROJECTIONS = (2 * 12 * 64 + 2 * 4 * 64) * HIDDEN
 MATRICES = PROJECTIONS + 3 * 1536 * HIDDEN
 """Parameters of a layer's matrices."""
@@ -243,15 +244,45 @@ def test_decode_context_sends_queries_and_sums():
     assert shared.memory_s < alone.memory_s
 
 
-def test_accepted_drafts_divide_the_time_of_a_token():
-    """Every draft accepted: two tokens a step, at most."""
-    plain, drafting = (
-        search("deepseek-v3", gpu(name="h200"), engine="vllm", options=options).clock
-        for options in ({}, {"num_speculative_tokens": 1})
-    )
-    layout = Layout(tensor=8)
-    assert (plain.tokens_per_step, drafting.tokens_per_step) == (1, 2)
-    assert drafting.speed(layout, 4, 2000).tpot_s == near(plain.speed(layout, 4, 2000).tpot_s / 2)
+def drafting(spec, batch, tokens, layout: Layout = ALONE):
+    """(plain, with one draft per step) on an H100."""
+    clocks = [search(spec, engine="vllm", options=o).clock for o in ({}, {"num_speculative_tokens": 1})]
+    assert [clock.tokens_per_step for clock in clocks] == [1, 2]
+    return [clock.speed(layout, batch, tokens) for clock in clocks]
+
+
+def test_a_draft_is_checked_in_the_same_step_which_reads_cache_and_weights_once():
+    """Two tokens a step; of the embedding each of the three sequences reads one more row of 768 x 2 B."""
+    plain, drafts = drafting(dense_model(), 3, 2000)
+    assert drafts.bound_by == "memory"
+    assert drafts.memory_s - plain.memory_s == pytest.approx(3 * 768 * BF16 / BANDWIDTH, rel=1e-6)
+    assert drafts.tpot_s == near((drafts.memory_s + drafts.compute_s) / 2)
+
+
+def test_a_checked_draft_costs_the_flops_of_a_token():
+    """Where arithmetic binds, drafts give no more tokens per second than the peak allows."""
+    plain, drafts = drafting(dense_model(), 2**20, 1)
+    assert (plain.bound_by, drafts.bound_by) == ("compute", "compute")
+    assert drafts.compute_s == near(2 * plain.compute_s)
+    assert drafts.tokens_per_s == pytest.approx(plain.tokens_per_s, rel=0.05)
+
+
+def test_drafts_meet_more_experts():
+    """4 of 16 experts for one token, 16 x (1 - 0.75^2) = 7 for two: 3 more, of 3 matrices of 768 x 384, in 5 layers."""
+    plain, drafts = drafting(moe_model(), 1, 2000)
+    more = 5 * 3 * 3 * 768 * 384 * BF16 + 768 * BF16
+    assert drafts.memory_s - plain.memory_s == pytest.approx(more / BANDWIDTH, rel=1e-6)
+
+
+def test_drafts_are_sent_as_tokens_are():
+    plain, drafts = drafting(dense_model(), 4, 2000, Layout(tensor=4))
+    assert drafts.communication_s == near(2 * plain.communication_s)
+
+
+def test_a_prompt_takes_no_longer_with_drafts():
+    for layout in (ALONE, Layout(pipeline=3)):
+        clocks = [search(dense_model(), engine="vllm", options=o).clock for o in ({}, {"num_speculative_tokens": 3})]
+        assert clocks[0].prefill_s(layout, 500) == clocks[1].prefill_s(layout, 500)
 
 
 def test_an_eight_bit_cache_may_be_multiplied_as_such():

@@ -83,9 +83,7 @@ def test_several_kinds_are_named_and_the_first_in_detail():
 def test_no_layout_is_no_shortage_of_bytes():
     found = the(gpus=3, tensor_parallel_size=4)
     assert found.code == "KV506"
-    assert found.message == (
-        "test-model does not fit on up to 3 x h200: no layout of 3 GPUs is one that was asked for and that engines take"
-    )
+    assert found.message == "test-model does not fit on up to 3 x h200: TP4 takes 4 GPUs, or a multiple, not 3"
     assert found.help == "more of them: 4 x h200"
 
 

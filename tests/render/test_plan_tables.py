@@ -137,6 +137,31 @@ def test_a_reader_sees_gpus_and_nodes_first(report: PlanReport) -> None:
     assert " node of 8)" in first
 
 
+def test_kinds_stand_in_the_order_of_what_is_best() -> None:
+    """Of 3, 2 and 9 per hour the cheapest, named second, is first; what does not fit is last."""
+    spec = PlanSpec(
+        model="llama-3.1-8b", gpu=("h100", "h200", "h20", "t4"), gpus=1, batch_size=1, seq_len=100, objective="cost",
+        prices={"h100": 3, "h200": 2, "h20": "2.5", "t4": 1},
+    )  # fmt: skip
+    resolved = resolve(spec, alternatives=False)
+    table = plan_document(plan(resolved.request, resolved.hardware)).tables[0]
+    assert [row[0] for row in table.rows] == ["h200", "h20", "h100-sxm", "t4"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({"isl": 60, "osl": 40}, "1 sequence x 60 + 40 tokens, bf16"),
+        ({"isl": 60, "osl": 40, "seq_len": 100}, "1 sequence x 60 + 40 tokens, bf16"),
+        ({"isl": 60, "osl": 40, "seq_len": 8192}, "1 sequence x 60 + 40 tokens, held as 8,192, bf16"),
+        ({"isl": 60, "seq_len": 100}, "1 sequence x 100 tokens, bf16"),
+    ],
+)
+def test_a_title_says_what_is_held(asked: dict[str, int], shown: str) -> None:
+    resolved = resolve(PlanSpec(model="llama-3.1-8b", gpu="h200", gpus=1, **asked), alternatives=False)
+    assert shown in plan_document(plan(resolved.request, resolved.hardware)).title
+
+
 def test_details_show_every_kind_that_fits(report: PlanReport) -> None:
     titles = [table.title for table in plan_document(report, details=True).tables]
     assert len([title for title in titles if title.startswith("memory of one GPU: ")]) == 2

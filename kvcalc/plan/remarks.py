@@ -1,0 +1,40 @@
+"""What a plan, or a fit, warns of: what neither model nor engine takes as it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kvcalc.plan.ledger import Job
+from kvcalc.plan.report import GpuPlan
+from kvcalc.plan.request import Request
+from kvcalc.spec.hardware import HardwareSpec
+
+AT_ONCE = ("max_num_seqs", "max_batch_size")
+"""Settings of engines that say how many sequences a data rank runs at once; more wait."""
+
+
+def of_lengths(request: Request) -> Iterator[str]:
+    """Of sequences that are longer than what may be, or whose encoder is not counted."""
+    yield from request.remarks
+    context, longest = request.spec.max_position_embeddings, request.demand.lengths.longest
+    if context is not None and longest > context:
+        yield f"{longest:,} tokens exceed the context of {request.spec.name} ({context:,})"
+    limit = request.options.get("max_model_len")
+    if limit is not None and longest > limit:
+        yield f"{longest:,} tokens exceed max_model_len ({limit:,}): {request.engine.name} refuses such a request"
+
+
+def of_batches(request: Request, job: Job, gpus: Sequence[HardwareSpec], plans: Sequence[GpuPlan]) -> Iterator[str]:
+    """Of more sequences on a rank than its engine runs at once: the plan sizes them all, the engine lets some wait."""
+    for hardware, found in zip(gpus, plans, strict=True):
+        if not found.choices:
+            continue
+        first, longest = found.choices[0], request.demand.lengths.longest
+        settings = job.settings(first.layout.of_one_replica, longest, job.gpu_defaults(hardware))
+        name = next((name for name in AT_ONCE if hasattr(settings, name)), None)
+        if name is None or first.rank_batch <= getattr(settings, name):
+            continue
+        yield (
+            f"{first.rank_batch:,} sequences on a rank of {hardware.name}, but {request.engine.name} runs"
+            f" {getattr(settings, name):,} at once ({name}): --set {name}={first.rank_batch} counts what more take"
+        )
