@@ -47,11 +47,6 @@ class Network:
     node_link: int = NODE_LINK
     _rates: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def linked(self) -> bool:
-        """Whether the GPU's file names a link to others."""
-        return self.hardware.scale_up is not None or self.hardware.host_link is not None
-
     @cached_property
     def inside(self) -> int:
         """B/s of one GPU to the others of its node.

@@ -17,7 +17,7 @@ from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.remarks import of_batches, of_lengths
 from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point, Shortage, Waste
 from kvcalc.plan.request import OBJECTIVES, Objective, Request
-from kvcalc.plan.search import Minimum, Progress, Search, counts, usual
+from kvcalc.plan.search import Minimum, Progress, Search, alone, counts, usual
 from kvcalc.problems import usage_error
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.units import format_rate
@@ -77,17 +77,18 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
         objective=request.objective,
         plans=plans,
         best=min(firsts)[1] if firsts else 0,
-        assumptions=_assumptions(request),
+        assumptions=_assumptions(request, gpus),
         warnings=(*of_lengths(request), *of_batches(request, job, gpus, plans)),
     )
 
 
-def _assumptions(request: Request) -> tuple[str, ...]:
+def _assumptions(request: Request, gpus: Sequence[HardwareSpec]) -> tuple[str, ...]:
     ceiling = request.calibration.label if request.calibration else "published peaks"
-    found = [
-        f"times are bounds from {ceiling}, link volumes over link rates; no launches, no imbalance",
-        f"between nodes {format_rate(request.node_link, 'B/s')} per GPU",
-    ]
+    found = [f"times are bounds from {ceiling}, link volumes over link rates; no launches, no imbalance"]
+    unlinked = [hardware for hardware in gpus if not hardware.linked]
+    if len(unlinked) < len(gpus):
+        found.append(f"between nodes {format_rate(request.node_link, 'B/s')} per GPU")
+    found += map(alone, unlinked)
     if request.demand.rate is not None:
         found.append("sequences at once by Little's law: rate x (TTFT + OSL x (TPOT + prefills per step))")
     return tuple(found)

@@ -96,7 +96,7 @@ class Search:
 
     def layouts(self, gpus: int, batch: int | None = None) -> tuple[Layout, ...]:
         """Valid layouts of this many GPUs that have no rank without one of `batch` sequences (as asked for)."""
-        if gpus > 1 and not self.clock.network.linked:
+        if gpus > 1 and not self.hardware.linked:
             return ()
         most = batch or self.demand.batch_size or gpus
         return valid_layouts(gpus, self.rules, node=self.node, batch=most, pins=self.pins)
@@ -169,8 +169,8 @@ class Search:
 
     def no_layout(self, gpus: int) -> str:
         """Why this many GPUs have none."""
-        if gpus > 1 and not self.clock.network.linked:
-            return f"{self.hardware.name} states no link to others of its kind: one alone can be planned"
+        if gpus > 1 and not self.hardware.linked:
+            return alone(self.hardware)
         none = "no layout of one GPU" if gpus == 1 else f"no layout of {gpus:,} GPUs"
         if self.pins != FREE:
             reason = self.pins.refusal(self.rules, gpus, self.node)
@@ -243,7 +243,7 @@ class Search:
         shortages: list[Shortage] = []
         nearest: Choice | None = None
         choices: list[Choice] = []
-        for gpus in counts(self.node, most):
+        for gpus in counts(self.node, most if self.hardware.linked else 1):
             if progress:
                 progress(gpus, most)
             if self.hopeless(gpus):
@@ -296,6 +296,11 @@ class Search:
     def without_target(self) -> Search:
         """The same, whatever the speed."""
         return replace(self, target=Target())
+
+
+def alone(hardware: HardwareSpec) -> str:
+    """Of a GPU that has no link to others."""
+    return f"{hardware.name} states no link to others of its kind: one alone is planned"
 
 
 def _short(gpus: int, tried: int, layout: Layout, ledger: Ledger) -> Shortage:

@@ -202,6 +202,11 @@ class HardwareSpec:
     efficiency: Mapping[Factor, Efficiency] | None = None
     notes: Text | None = None
 
+    @property
+    def linked(self) -> bool:
+        """Whether a link to others of its kind is stated: directly, or over the host."""
+        return self.scale_up is not None or self.host_link is not None
+
     def efficiency_of(self, factor: Factor) -> Efficiency:
         """A named factor; 1.0, called not measured, unless the spec gives one."""
         return (self.efficiency or {}).get(factor, NOT_MEASURED)

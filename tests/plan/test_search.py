@@ -191,8 +191,10 @@ def test_a_gpu_without_links_is_planned_alone():
     assert one.fewest(4).gpus == 1
     two = search(dense_model(), gpu(memory=60 * MIB, name="m3-max")).fewest(4)
     assert two.gpus is None
-    assert [short.breaks for short in two.shortages] == ["weights", "layout", "layout", "layout"]
-    assert two.shortages[1].detail == "m3-max states no link to others of its kind: one alone can be planned"
+    assert [short.breaks for short in two.shortages] == ["weights"]
+    assert one.no_layout(2) == "m3-max states no link to others of its kind: one alone is planned"
+    assert one.layouts(2) == ()
+    assert plan(request(dense_model()), [gpu(name="m3-max")]).assumptions[1:] == (one.no_layout(2),)
 
 
 def test_what_the_engine_refuses_first_is_the_reason():
