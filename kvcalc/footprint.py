@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import lcm
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
-from kvcalc.formats import STATE_ROLES, IntLike, Role
+from kvcalc.formats import STATE_ROLES, IntLike, Role, round_up
 from kvcalc.layout import CacheGroup, HasLayout
 from kvcalc.problems import usage_error
 from kvcalc.streams import Encoder, Stream
@@ -130,7 +130,7 @@ def growth(
             if stream.extent.grows:
                 step = lcm(step, stream.extent.period * stored.period(stream.heads, stream.width))
                 start = max(start, stored.saturation * stream.extent.period)
-    first = -(-start // step) * step
+    first = round_up(start, step)
     at_first, at_next = (
         sequence_bytes(groups, tokens, formats, encoder_tokens, keep) for tokens in (first, first + step)
     )

@@ -53,6 +53,11 @@ def ceil_div(a: IntLike, b: int) -> IntLike:
     return -(-a // b)
 
 
+def round_up(a: IntLike, step: int) -> IntLike:
+    """The next multiple of `step`, from `a` on."""
+    return ceil_div(a, step) * step
+
+
 def lesser(a: IntLike, b: int) -> IntLike:
     """`min(a, b)`, elementwise for arrays."""
     return a + (b - a) * (b < a)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import prod
 
-from kvcalc.formats import ceil_div
+from kvcalc.formats import ceil_div, round_up
 
 
 class Component(StrEnum):
@@ -40,7 +40,8 @@ class Split:
     """Whether engines let more ranks than units hold copies of them: heads of K and V, groups of Mamba-2."""
 
     def local_units(self, ranks: int) -> int:
-        return ceil_div(ceil_div(self.units, self.pad_to) * self.pad_to, ranks)
+        """What the fullest of `ranks` ranks holds."""
+        return ceil_div(round_up(self.units, self.pad_to), ranks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvcalc.cache_dtypes import BF16, parse_kv_cache_dtype
-from kvcalc.formats import Role, bytes_of, ceil_div, lesser
+from kvcalc.formats import Role, bytes_of, ceil_div, lesser, round_up
 from kvcalc.streams import Encoder, Extent, Fixed, Full, Sharding, Stream, Strided, Window
 
 EXTENTS: tuple[Extent, ...] = (
@@ -103,5 +103,6 @@ def test_the_models_own_dtype_wins_over_the_cache_dtype_and_an_explicit_role_ove
 @given(st.integers(0, 10**12), st.integers(1, 10**6))
 def test_ceilings_are_exact(a: int, b: int) -> None:
     assert ceil_div(a, b) == math.ceil(Fraction(a, b))
+    assert round_up(a, b) == b * math.ceil(Fraction(a, b))
     assert lesser(a, b) == min(a, b)
     assert bytes_of(a) == math.ceil(Fraction(a, 8))

@@ -23,12 +23,14 @@ from kvcalc.engines.layers import (
     layer_stages,
     layer_streams,
     logical_bytes,
+    roles_of,
     rows_bytes,
     state_rows,
+    whole_sequences,
     with_roles,
 )
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, Role, ceil_div
+from kvcalc.formats import STATE_ROLES, Role
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Stream, Strided, Window
@@ -65,13 +67,14 @@ class Settings:
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
     """Everything in the model's dtype; recurrent states in fp32."""
-    roles = {s.role for layer in layer_streams(spec) for s in layer.streams}
+    roles = roles_of(layer_streams(spec))
     extra = {Role.BUFFER: asked.default} if Role.BUFFER in roles else {}
     extra |= {Role.CONV: BF16.default, Role.STATE: cache_dtype("fp32")} if roles & STATE_ROLES else {}
     return with_roles(asked, extra)
 
 
 LATENTS_STORED = (5, 0, 0)
+"""From this version on the cache holds latents."""
 
 
 def _as_cached(spec: ModelSpec, settings: Settings) -> ModelSpec:
@@ -177,22 +180,16 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     stored, layers = engine_formats(spec, workload.formats), layer_streams(spec)
     parallel, batch = settings.parallel, workload.batch_size
     shares: list[Share] = []
-    for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True):
+    for layer, stage in zip(layers, layer_stages(layers, parallel), strict=True):
         for part in layer.parts:
             for stream in part:
                 logical = _logical(stream, workload, stored, settings)
                 heads = heads_per_rank(stream, parallel.tensor, NAME)
                 size = _size(stream, part, workload.seq_len, workload, stored, settings, "highest")
                 rank = _size(stream, part, workload.seq_len, workload, stored, settings, "highest", heads)
+                cause = _cause(stream, settings)
                 shares.append(
-                    Share(
-                        stage=stage,
-                        logical=logical * batch,
-                        allocated=size * batch,
-                        rank=rank * ceil_div(batch, parallel.data),
-                        total=rank * parallel.tensor * batch,
-                        waste=((_cause(stream, settings), (size - logical) * batch),),
-                    )
+                    whole_sequences(stage, parallel, batch, logical=logical, allocated=size, rank=rank, cause=cause)
                 )
     return assemble(
         NAME, spec, workload, settings, stored, shares, unit="token", unit_tokens=1, units=workload.seq_len,

@@ -9,7 +9,7 @@ from operator import le
 from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Engine, Parallel
 from kvcalc.engines.checks import StageBudgets, check_counts, context_limit, longest_that_fits, per_stage
-from kvcalc.engines.layers import Share, assemble, layer_stages, layer_streams, logical_bytes, rows_bytes
+from kvcalc.engines.layers import assemble, layer_stages, layer_streams, logical_bytes, rows_bytes, whole_sequences
 from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
 from kvcalc.spec.model import ModelSpec
@@ -47,20 +47,12 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     parallel, formats, batch = settings.parallel, workload.formats, workload.batch_size
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
     shares = []
-    for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True):
+    for layer, stage in zip(layers, layer_stages(layers, parallel), strict=True):
         for stream in layer.streams:
             kept = logical_bytes(stream, workload, formats)
             if kept:
                 rank = _rank_bytes(stream, workload, formats, parallel)
-                shares.append(
-                    Share(
-                        stage=stage,
-                        logical=kept * batch,
-                        allocated=kept * batch,
-                        rank=rank * ceil_div(batch, parallel.data),
-                        total=rank * parallel.tensor * batch,
-                    )
-                )
+                shares.append(whole_sequences(stage, parallel, batch, logical=kept, allocated=kept, rank=rank))
     return assemble(NAME, spec, workload, settings, formats, shares, unit="token", unit_tokens=1)
 
 

@@ -11,10 +11,10 @@ from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Parallel, Settings, Waste
 from kvcalc.engines.checks import StageBudgets, context_limit, longest_that_fits, per_stage
 from kvcalc.footprint import Workload
-from kvcalc.formats import Role, ceil_div
+from kvcalc.formats import Role, bytes_of, ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import LayerEntry, ModelSpec, write_out
-from kvcalc.streams import Sharding, Stream
+from kvcalc.streams import Sharding, Stream, Strided
 from kvcalc.weights.sharding import even_stages
 
 
@@ -58,6 +58,16 @@ def _layer_streams(spec: ModelSpec, draft_layers: bool) -> tuple[LayerStreams, .
     return tuple(found)
 
 
+def roles_of(layers: Iterable[LayerStreams]) -> frozenset[Role]:
+    """What the layers keep, by role."""
+    return frozenset(stream.role for layer in layers for stream in layer.streams)
+
+
+def compresses(layers: Iterable[LayerStreams]) -> bool:
+    """Whether any layer keeps a row for a whole stride of tokens (DeepSeek-V4)."""
+    return any(isinstance(stream.extent, Strided) for layer in layers for stream in layer.streams)
+
+
 def stage_of_layers(layers: tuple[LayerStreams, ...], partition: tuple[int, ...]) -> tuple[int, ...]:
     """The pipeline stage of every layer; draft layers run on the last one."""
     stages = [stage for stage, count in enumerate(partition) for _ in range(count)]
@@ -98,6 +108,19 @@ class Share:
     """(cause, bytes): sums to allocated - logical."""
 
 
+def whole_sequences(
+    stage: int, parallel: Parallel, batch: int, *, logical: int, allocated: int, rank: int, cause: str = "",
+) -> Share:  # fmt: skip
+    """The share of a stream from what one sequence takes of it: every replica holds whole sequences.
+
+    `rank` are its bytes on one tensor-parallel rank; `cause` says what `allocated` holds beyond `logical`.
+    """
+    return Share(
+        stage=stage, logical=logical * batch, allocated=allocated * batch, rank=rank * ceil_div(batch, parallel.data),
+        total=rank * parallel.tensor * batch, waste=((cause, (allocated - logical) * batch),) if cause else (),
+    )  # fmt: skip
+
+
 def assemble(
     engine: str, spec: ModelSpec, workload: Workload, settings: Settings, formats: FormatChoice,
     shares: Iterable[Share], **extra: Any,
@@ -127,7 +150,7 @@ def assemble(
     )
 
 
-def layer_stages(spec: ModelSpec, layers: tuple[LayerStreams, ...], parallel: Parallel) -> tuple[int, ...]:
+def layer_stages(layers: tuple[LayerStreams, ...], parallel: Parallel) -> tuple[int, ...]:
     """The pipeline stage of every layer, split as vLLM and SGLang do."""
     main = sum(1 for layer in layers if not layer.draft)
     return stage_of_layers(layers, even_stages(main, parallel.pipeline))
@@ -136,7 +159,7 @@ def layer_stages(spec: ModelSpec, layers: tuple[LayerStreams, ...], parallel: Pa
 def rows_bytes(stream: Stream, rows: int, formats: FormatChoice, *, heads: int | None = None) -> int:
     """Bytes of `rows` rows of a stream (with `heads` of its heads)."""
     stored = stream.format(formats)
-    return ceil_div(stored.bits(rows, stream.heads if heads is None else heads, stream.width), 8)
+    return bytes_of(stored.bits(rows, stream.heads if heads is None else heads, stream.width))
 
 
 def state_rows(stream: Stream) -> int:

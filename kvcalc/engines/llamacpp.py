@@ -19,18 +19,20 @@ from kvcalc.engines.checks import check_counts, check_formats
 from kvcalc.engines.layers import (
     Share,
     assemble,
+    compresses,
     layer_streams,
     logical_bytes,
+    roles_of,
     rows_bytes,
     stage_of_layers,
     state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, Role, ceil_div
+from kvcalc.formats import STATE_ROLES, Role, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
-from kvcalc.streams import Encoder, Stream, Strided, Window
+from kvcalc.streams import Encoder, Stream, Window
 
 NAME, VERSION = "llama.cpp", "0.5.0"
 FORMATS = ("bf16", "fp16", "fp32", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1", "iq4_nl")
@@ -83,7 +85,7 @@ class Cells:
 
 
 def _pad(tokens: int) -> int:
-    return ceil_div(tokens, PADDING) * PADDING
+    return round_up(tokens, PADDING)
 
 
 def cells(settings: Settings, *, batch: int = 1, seq_len: int = 0) -> Cells:
@@ -102,7 +104,7 @@ def cells(settings: Settings, *, batch: int = 1, seq_len: int = 0) -> Cells:
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
     """States are fp32."""
-    roles = {s.role for layer in layer_streams(spec) for s in layer.streams}
+    roles = roles_of(layer_streams(spec))
     fp32 = cache_dtype("fp32")
     return with_roles(asked, {Role.CONV: fp32, Role.STATE: fp32} if roles & STATE_ROLES else {})
 
@@ -115,7 +117,7 @@ def _check(spec: ModelSpec, workload: Workload, settings: Settings, context: Cel
     value = workload.formats.by_role.get(Role.VALUE, workload.formats.default)
     if value.name.startswith(QUANTISED) and not settings.flash_attn:
         raise usage_error(f"llama.cpp stores V as {value.name} only with -fa", help="leave flash attention on")
-    if any(isinstance(s.extent, Strided) for layer in layer_streams(spec) for s in layer.streams):
+    if compresses(layer_streams(spec)):
         raise usage_error("llama.cpp has no cache for compressed attention as modelled here", help="use vllm")
     if context.sequences < workload.batch_size:
         raise usage_error(f"{workload.batch_size} sequences exceed -np {context.sequences}", help="raise -np")

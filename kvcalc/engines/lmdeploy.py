@@ -24,13 +24,14 @@ from kvcalc.engines.layers import (
     layer_stages,
     layer_streams,
     logical_bytes,
+    roles_of,
     rows_bytes,
     staged,
     state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, Role, RowFormat, ceil_div
+from kvcalc.formats import STATE_ROLES, Role, RowFormat, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
@@ -38,6 +39,8 @@ from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
 NAME, VERSION = "lmdeploy", "0.18.0"
 FORMATS = ("bf16", "fp16", "fp8", "lmdeploy_")
 TENSOR_ALIGNMENT = 256
+USUAL_VOCABULARY = 128_256
+"""Llama-3's, where neither the user nor the spec says."""
 POLICIES = {"int8": "lmdeploy_int8", "int4": "lmdeploy_int4", "turbo_quant": "lmdeploy_turbo_quant"}
 """--quant-policy's words -> formats with LMDeploy's scales."""
 
@@ -66,7 +69,7 @@ class Settings:
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
     """int8 and int4 carry LMDeploy's scales; indexer keys are packed fp8 rows, and fp8 beside them is DeepSeek's."""
-    roles = {s.role for layer in layer_streams(spec, draft_layers=True) for s in layer.streams}
+    roles = roles_of(layer_streams(spec, draft_layers=True))
     name = POLICIES.get(asked.default.name, asked.default.name)
     if Role.INDEX in roles and name == "fp8":
         name = "fp8_ds_mla"
@@ -86,7 +89,7 @@ def _tensors(stream: Stream, heads: int, formats: FormatChoice, settings: Settin
         (segment,) = stored.segments
         data = block * heads * stream.width * segment.bits // 8
         parts = [data, content - data]
-    return content, sum(ceil_div(part, TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT for part in parts)
+    return content, sum(round_up(part, TENSOR_ALIGNMENT) for part in parts)
 
 
 def _blocks(stream: Stream, workload: Workload, settings: Settings) -> int:
@@ -117,7 +120,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     parallel, batch = settings.parallel, workload.batch_size
     shares = [
         _share(stream, stage, workload, stored, settings)
-        for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True)
+        for layer, stage in zip(layers, layer_stages(layers, parallel), strict=True)
         for stream in layer.streams
     ]
     here, blocks = ceil_div(batch, parallel.data), ceil_div(workload.seq_len, settings.block_size)
@@ -161,7 +164,7 @@ def block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> t
     return staged(
         (
             (stage, _tensors(s, _heads(s, settings), formats, settings)[1])
-            for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True)
+            for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True)
             for s in layer.streams
             if s.role not in STATE_ROLES
         ),
@@ -183,7 +186,8 @@ def memory_budget(
 
     Buffers: (max_prefill_token_num + 2 x max_batch_size) x vocabulary x 2 B (pytorch/engine/executor/base.py).
     """
-    buffers = (settings.max_prefill_token_num + 2 * settings.max_batch_size) * (settings.vocab_size or 128_256) * 2
+    rows = settings.max_prefill_token_num + 2 * settings.max_batch_size
+    buffers = rows * (settings.vocab_size or USUAL_VOCABULARY) * 2
     charges = (
         Charge(
             name="before_loading", bytes=outside_bytes(settings.parallel.ranks), high=4 * GIB,

@@ -20,19 +20,21 @@ from kvcalc.engines.layers import (
     Share,
     assemble,
     collect,
+    compresses,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
+    roles_of,
     rows_bytes,
     state_rows,
     with_roles,
 )
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, Role, ceil_div
+from kvcalc.formats import STATE_ROLES, Role, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
-from kvcalc.streams import Encoder, Stream, Strided, Window
+from kvcalc.streams import Encoder, Stream, Window
 
 NAME, VERSION = "sglang", "0.5.23"
 FORMATS = ("bf16", "fp16", "fp8", "fp8_ds_mla", "mxfp8", "nvfp4")
@@ -70,7 +72,7 @@ class Settings:
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
     """fp8 beside an indexer is DeepSeek's packed row; indexer keys are always fp8 with a scale; states fp32."""
-    roles = {s.role for layer in layer_streams(spec, draft_layers=True) for s in layer.streams}
+    roles = roles_of(layer_streams(spec, draft_layers=True))
     if Role.INDEX in roles and asked.default.name == "fp8":
         asked = replace(asked, default=cache_dtype("fp8_ds_mla"))
     extra = {Role.INDEX: cache_dtype("fp8_ds_mla")} if Role.INDEX in roles else {}
@@ -108,14 +110,15 @@ def _rank_row(stream: Stream, formats: FormatChoice, settings: Settings) -> int:
 
 
 def page_size(layers: tuple[LayerStreams, ...], settings: Settings) -> int:
+    """Tokens of a page."""
     if settings.block_size is not None:
         return settings.block_size
-    return INDEX_PAGE if any(s.role is Role.INDEX for layer in layers for s in layer.streams) else 1
+    return INDEX_PAGE if Role.INDEX in roles_of(layers) else 1
 
 
 def _layers(spec: ModelSpec, settings: Settings) -> tuple[LayerStreams, ...]:
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    if any(isinstance(s.extent, Strided) for layer in layers for s in layer.streams):
+    if compresses(layers):
         raise usage_error("SGLang's pools for compressed attention (DeepSeek-V4) are not modelled", help="use vllm")
     return layers
 
@@ -124,7 +127,7 @@ def pools(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> Pools:
     """The cell sizes, of the fullest pipeline stage."""
     layers, stored = _layers(spec, settings), engine_formats(spec, formats)
     sums = [[0, 0, 0, 0] for _ in range(settings.parallel.pipeline)]
-    for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True):
+    for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True):
         for stream in layer.streams:
             size = _rank_row(stream, stored, settings)
             where = 2 if stream.role in STATE_ROLES else 1 if _is_window(stream, settings) else 0
@@ -147,7 +150,7 @@ def window_need(span: int, tokens: int, page: int) -> int:
 
     Source: compute_swa_request_cap: window + eviction interval + a page that is not yet full + the page being written.
     """
-    return min(tokens, ceil_div(span + EVICTION_INTERVAL + 2 * page, page) * page)
+    return min(tokens, round_up(span + EVICTION_INTERVAL + 2 * page, page))
 
 
 def _pool_tokens(layers: tuple[LayerStreams, ...], tokens: int, batch: int, settings: Settings) -> tuple[int, int, int]:
@@ -160,7 +163,7 @@ def _pool_tokens(layers: tuple[LayerStreams, ...], tokens: int, batch: int, sett
     if not any(s.extent.grows for layer in layers for s in layer.streams):
         return need, need, need
     ratio = settings.swa_full_tokens_ratio
-    full = max(batch * tokens, ceil_div(ceil_div(need * ratio.denominator, ratio.numerator), page) * page)
+    full = max(batch * tokens, round_up(ceil_div(need * ratio.denominator, ratio.numerator), page))
     return full, int(full * ratio) // page * page, need
 
 
@@ -173,12 +176,12 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     check_formats(NAME, workload.formats, FORMATS)
     layers, stored = _layers(spec, settings), engine_formats(spec, workload.formats)
     page = page_size(layers, settings)
-    tokens = ceil_div(workload.seq_len, page) * page
+    tokens = round_up(workload.seq_len, page)
     counts = _counts(workload.batch_size, settings.parallel.data)
     sizes = {count: _pool_tokens(layers, tokens, count, settings) for count in counts}
     shares = [
         _share(stream, stage, tokens, page, sizes, workload, stored, settings)
-        for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True)
+        for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True)
         for stream in layer.streams
     ]
     cells = pools(spec, workload.formats, settings)
@@ -220,7 +223,7 @@ def _share(
                      total=rank_row * parallel.tensor * batch)  # fmt: skip
     row = rows_bytes(stream, 1, formats)
     rows = stream.extent.rows(workload.seq_len, workload.encoder_len)
-    whole_pages = ceil_div(rows, page) * page
+    whole_pages = round_up(rows, page)
 
     def slots(count: int) -> tuple[int, int]:
         """Slots of the pool, and those in use, for `count` sequences."""
@@ -262,7 +265,7 @@ def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, fo
     tokens = int(rest // cell) // page * page if cell else 0
     window_tokens = int(tokens * ratio) // page * page if cells.window else 0
     stored = engine_formats(spec, formats)
-    of_all_ranks, one = tokens * settings.parallel.decode_context, ceil_div(limit, page) * page
+    of_all_ranks, one = tokens * settings.parallel.decode_context, round_up(limit, page)
     return Capacity(
         engine=NAME,
         version=settings.version,
@@ -277,7 +280,7 @@ def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, fo
         max_model_len=limit,
         units_per_request=one,
         concurrency=Fraction(of_all_ranks, one),
-        max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, page) * page <= of_all_ranks, limit),
+        max_tokens_per_request=longest_that_fits(lambda n: round_up(n, page) <= of_all_ranks, limit),
         log_lines=tuple(log_lines(spec, stored, settings, tokens, window_tokens, states)),
         notes=(f"{states:,} state slots",) if states else (),
     )
@@ -305,7 +308,7 @@ def log_lines(
 def side_bytes(spec: ModelSpec, stored: FormatChoice, settings: Settings, slots: int) -> tuple[int, int]:
     """Bytes of K and of V (latents count as K) of `slots` slots of the full pool on a rank."""
     layers = _layers(spec, settings)
-    stages = layer_stages(spec, layers, settings.parallel)
+    stages = layer_stages(layers, settings.parallel)
     sums = [[0, 0] for _ in range(settings.parallel.pipeline)]
     for layer, stage in zip(layers, stages, strict=True):
         for stream in layer.streams:

@@ -24,13 +24,15 @@ from kvcalc.engines.layers import (
     layer_stages,
     layer_streams,
     logical_bytes,
+    roles_of,
     rows_bytes,
     staged,
     state_rows,
+    whole_sequences,
     with_roles,
 )
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, Role, ceil_div
+from kvcalc.formats import STATE_ROLES, Role, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
@@ -57,7 +59,7 @@ class Settings:
 
 
 def _formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
-    states = any(s.role in STATE_ROLES for layer in layer_streams(spec, draft_layers=True) for s in layer.streams)
+    states = roles_of(layer_streams(spec, draft_layers=True)) & STATE_ROLES
     return with_roles(asked, {Role.CONV: BF16.default} if states else {})
 
 
@@ -81,7 +83,7 @@ def _rows(stream: Stream, workload: Workload, settings: Settings) -> int:
         # A window that has moved straddles one block more.
         kept = min(rows, stream.extent.size)
         return (ceil_div(kept, block) + (rows > kept)) * block
-    return ceil_div(rows, block) * block
+    return round_up(rows, block)
 
 
 def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:
@@ -97,7 +99,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
     parallel, batch = settings.parallel, workload.batch_size
     shares: list[Share] = []
-    for layer, stage in zip(layers, layer_stages(spec, layers, parallel), strict=True):
+    for layer, stage in zip(layers, layer_stages(layers, parallel), strict=True):
         for stream in layer.streams:
             if stream.role is Role.BUFFER or isinstance(stream.extent, Strided):
                 raise usage_error("TensorRT-LLM's caches for compressed attention are not modelled", help="use vllm")
@@ -106,15 +108,9 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
             logical = logical_bytes(stream, workload, stored)
             content = rows_bytes(stream, rows, stored)
             rank = rows_bytes(stream, rows, stored, heads=_heads(stream, settings))
+            cause = "windows kept in full" if in_full else "block rounding"
             shares.append(
-                Share(
-                    stage=stage,
-                    logical=logical * batch,
-                    allocated=content * batch,
-                    rank=rank * ceil_div(batch, parallel.data),
-                    total=rank * parallel.tensor * batch,
-                    waste=(("windows kept in full" if in_full else "block rounding", (content - logical) * batch),),
-                )
+                whole_sequences(stage, parallel, batch, logical=logical, allocated=content, rank=rank, cause=cause)
             )
     here = ceil_div(batch, parallel.data)
     blocks = ceil_div(workload.seq_len, settings.block_size)
@@ -133,7 +129,7 @@ def _block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> 
     return staged(
         (
             (stage, rows_bytes(s, settings.block_size, formats, heads=_heads(s, settings)))
-            for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True)
+            for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True)
             for s in layer.streams
             if s.role not in STATE_ROLES
         ),

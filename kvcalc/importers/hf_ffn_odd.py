@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvcalc.formats import round_up
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.hf_ffn_blocks import (
     HEADED,
@@ -302,7 +303,7 @@ def nemotron_nas(config: Config, layout: Layout) -> Blocks:
         ratio = inner.get("ffn_mult")
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio < 1000:
             config.refuse("block_configs", "nemotron-nas: ffn_mult is not a number")
-        width = -(-int(2 * ratio * hidden / 3) // 256) * 256
+        width = round_up(int(2 * ratio * hidden / 3), 256)
         name = f"dense_{width}"
         ffn[name] = dense_entry(width)
         layers.append(name)
@@ -319,7 +320,7 @@ def lfm2_width(config: Config) -> int:
     if isinstance(factor, (int, float)) and not isinstance(factor, bool) and 0 < factor < 1000:
         width = int(factor * width)
     step = config.optional("block_multiple_of") or 256
-    return -(-width // step) * step
+    return round_up(width, step)
 
 
 def lfm2(config: Config, layout: Layout) -> Blocks:

@@ -98,7 +98,7 @@ def _role_bytes(spec: ModelSpec, settings: Settings, role: Role) -> int:
     stored = engine_formats(spec, BF16)
     layers = layer_streams(spec)
     sums = [0] * settings.parallel.pipeline
-    for layer, stage in zip(layers, layer_stages(spec, layers, settings.parallel), strict=True):
+    for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True):
         for stream in layer.streams:
             if stream.role is role:
                 heads = heads_per_rank(stream, settings.parallel.tensor, "sglang")

@@ -12,9 +12,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
-from kvcalc.engines.layers import LayerStreams, heads_per_rank, layer_streams, rows_bytes, state_rows, with_roles
+from kvcalc.engines.layers import (
+    LayerStreams,
+    compresses,
+    heads_per_rank,
+    layer_streams,
+    roles_of,
+    rows_bytes,
+    state_rows,
+    with_roles,
+)
 from kvcalc.engines.vllm.settings import NAME, Settings
-from kvcalc.formats import STATE_ROLES, Role, ceil_div
+from kvcalc.formats import STATE_ROLES, Role, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
@@ -85,12 +94,12 @@ class Page:
 
 def engine_formats(spec: ModelSpec, asked: FormatChoice, settings: Settings) -> FormatChoice:
     """The formats that vLLM stores: indexer keys, states and DeepSeek's rows follow rules of their own."""
-    streams = [s for layer in layer_streams(spec, draft_layers=True) for s in layer.streams]
-    roles = {s.role for s in streams}
+    layers = layer_streams(spec, draft_layers=True)
+    roles = roles_of(layers)
     if Role.LATENT in roles and Role.INDEX in roles and asked.default.name == "fp8":
         # The sparse backends store every 8-bit cache as DeepSeek's packed row (mla_attention.py:355-376).
         asked = replace(asked, default=cache_dtype("fp8_ds_mla"))
-    if any(isinstance(s.extent, Strided) for s in streams) and asked.default.name in ("fp8", "bf16"):
+    if compresses(layers) and asked.default.name in ("fp8", "bf16"):
         # DeepSeek-V4: `auto` and `fp8` are both its packed row (models/deepseek_v4/attention.py:94-122).
         asked = replace(asked, default=cache_dtype("fp8_ds_mla"))
     extra = {}
@@ -98,28 +107,28 @@ def engine_formats(spec: ModelSpec, asked: FormatChoice, settings: Settings) -> 
         extra[Role.INDEX] = cache_dtype("fp8_ds_mla")
     if roles & STATE_ROLES:
         extra[Role.CONV] = BF16.default
-        extra[Role.STATE] = cache_dtype(_state_dtype(spec, streams, settings))
+        extra[Role.STATE] = cache_dtype(_state_dtype(spec, layers, settings))
     return with_roles(asked, extra)
 
 
-def _state_dtype(spec: ModelSpec, streams: Sequence[Stream], settings: Settings) -> str:
+def _state_dtype(spec: ModelSpec, layers: Iterable[LayerStreams], settings: Settings) -> str:
     if settings.mamba_ssm_cache_dtype != "auto":
         return settings.mamba_ssm_cache_dtype
-    own = next((s.dtype for s in streams if s.role is Role.STATE and s.dtype), "bf16")
+    own = next((s.dtype for layer in layers for s in layer.streams if s.role is Role.STATE and s.dtype), "bf16")
     return own if (spec.model_type or "") in FP32_STATES else "bf16"
 
 
 def is_hybrid(layers: Iterable[LayerStreams]) -> bool:
     """States beside attention."""
-    roles = {s.role for layer in layers for s in layer.streams}
+    roles = roles_of(layers)
     return bool(roles & STATE_ROLES) and bool(roles - STATE_ROLES)
 
 
-def default_block_size(layers: Iterable[LayerStreams]) -> int:
-    streams = [s for layer in layers for s in layer.streams]
-    if any(isinstance(s.extent, Strided) for s in streams):
+def default_block_size(layers: Sequence[LayerStreams]) -> int:
+    """Tokens of a block as the attention backend prefers them."""
+    if compresses(layers):
         return COMPRESSED_BLOCK
-    return MLA_BLOCK if any(s.role is Role.LATENT for s in streams) else DEFAULT_BLOCK
+    return MLA_BLOCK if Role.LATENT in roles_of(layers) else DEFAULT_BLOCK
 
 
 def model_pages(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> tuple[Page, ...]:
@@ -133,7 +142,7 @@ def model_pages(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> t
     stored = engine_formats(spec, formats, settings)
     skipped = _skipped_layers(layers, stored, settings)
     plain = replace(stored, default=BF16.default)
-    compressed = any(isinstance(s.extent, Strided) for layer in layers for s in layer.streams)
+    compressed = compresses(layers)
     built: dict[tuple[int, bool], tuple[Page, ...]] = {}
     pages: list[Page] = []
     for layer in layers:
@@ -205,7 +214,7 @@ def _attention_page(
     mine = heads_per_rank(first, settings.parallel.tensor, NAME)
     slot = sum(rows_bytes(s, block, formats, heads=1) for s in streams)
     align = next((n for name, n in SLOT_ALIGNMENT.items() if formats.default.name.startswith(name)), 1) * block
-    padded = ceil_div(slot, align) * align
+    padded = round_up(slot, align)
     return Page(
         layer=layer, keep=_keep(first), streams=streams, formats=formats, block_size=block,
         rank_bytes=slot * mine, whole_bytes=slot * first.heads, page_bytes=padded * mine,
@@ -234,7 +243,7 @@ def _latent_page(layer: int, stream: Stream, formats: FormatChoice, block: int, 
     page = content
     if compressed:
         align = PACKED_ALIGNMENT if formats.default.name == "fp8_ds_mla" else PLAIN_ALIGNMENT
-        page = ceil_div(content, align) * align
+        page = round_up(content, align)
     return Page(
         layer=layer, keep=_keep(stream), streams=(stream,), formats=formats, block_size=block,
         rank_bytes=content, whole_bytes=content, page_bytes=page, latent=True, stride=stride,
