@@ -86,6 +86,13 @@ def read_at(commit: str, path: str, shown: str) -> tuple[str, bytes]:
     return shown, _git("cat-file", "blob", name)
 
 
+def _stands(path: str, *commits: str) -> bool:
+    """Whether a path is in the working tree or any of the trees; a pattern is git's to judge."""
+    if os.path.lexists(path) or any(sign in path for sign in "*?[:"):
+        return True
+    return any(_git("ls-tree", commit, "--", path) for commit in commits)
+
+
 def changed_files(old: str, new: str, paths: Sequence[str]) -> tuple[tuple[str, bool, bool], ...]:
     """(path, whether it is in the old tree, in the new one) of YAML files that differ. A renamed file is two."""
     out = _git(
@@ -98,6 +105,9 @@ def changed_files(old: str, new: str, paths: Sequence[str]) -> tuple[tuple[str, 
         for status, path in zip(words[::2], words[1::2], strict=True)
         if path.endswith(SPEC_SUFFIXES)
     ]
+    for path in () if words else paths:
+        if not _stands(path, old, new):
+            raise usage_error(f"no file {path[:60]!r} in either revision", help="paths are files or folders")
     if len(found) > MAX_FILES:
         raise usage_error(f"{len(found):,} files differ: more than {MAX_FILES:,}", help="name a folder")
     return tuple(found)

@@ -116,7 +116,11 @@ def _model(spec: ModelSpec, question: Question) -> Subject:
 
 
 def _between(rev: str, paths: list[str], question: Question) -> Sides:
-    """Every spec and plan that differs between two revisions, models by their names: a file may move."""
+    """Every spec and plan that differs between two revisions, models by their names: a file may move.
+
+    What did not hold before is warned of and left out, so that a change that repairs it has its answer.
+    """
+    from kvcalc.problems import KvcalcError
     from kvcalc.revisions import changed_files, read_at, split_range
 
     first, last = split_range(rev)
@@ -125,7 +129,13 @@ def _between(rev: str, paths: list[str], question: Question) -> Sides:
     for path, was, is_now in changed_files(first, last, paths):
         for commit, there, side in ((first, was, old), (last, is_now, new)):
             shown = f"{commit[:10]}:{path}"
-            found = _read(*read_at(commit, path, shown), path, question, commit) if there else None
+            try:
+                found = _read(*read_at(commit, path, shown), path, question, commit) if there else None
+            except KvcalcError as error:
+                if side is new:
+                    raise
+                warn(*(f"{p.place or shown}: {p.message}: not counted" for p in error.problems[:1]))
+                continue
             if found is not None:
                 side[found.name if found.name not in side else f"{found.name} ({path})"] = found
     return old, new
@@ -162,14 +172,18 @@ def _plan(document: Document, path: str, commit: str | None) -> Subject:
     """A plan and its model, which is read where the plan was; other files that it names, from the working tree."""
     from kvcalc.cli.models import find_model
     from kvcalc.diffing import Subject, asked_by
-    from kvcalc.plan.planfile import is_file, plan_of
+    from kvcalc.plan.planfile import is_file, placed, plan_of
+    from kvcalc.problems import KvcalcError
     from kvcalc.revisions import read_at
     from kvcalc.spec.validate import load_model
 
     file = plan_of(document, path)
     model = file.spec.model
-    if commit is not None and is_file(model):
-        spec = load_model(*read_at(commit, model, f"{commit[:10]}:{model}"))[0]
-    else:
-        spec = find_model(model)
+    try:
+        if commit is not None and is_file(model):
+            spec = load_model(*read_at(commit, model, f"{commit[:10]}:{model}"))[0]
+        else:
+            spec = find_model(model)
+    except KvcalcError as error:
+        raise placed(error, file, ("model",)) from None
     return Subject(name=f"{path}: {spec.name}", model=spec, question=asked_by(file.spec, file))

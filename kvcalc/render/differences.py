@@ -16,7 +16,9 @@ def diff_document(report: DiffReport) -> Document:
     """One line for each model and figure that differs; a line that says so where none does."""
     rows = [row for model in report.models for row in _rows(model)]
     same = sum(not model.changes_figures for model in report.models)
-    notes = [f"{same:,} of {len(report.models):,} models keep their bytes"] if same or not report.models else []
+    notes = [f"{same:,} of {len(report.models):,} models keep their bytes"] if same else []
+    if not report.models:
+        notes = ["no spec or plan differs"]
     if report.engine:
         notes.append(
             f"GPUs: the fewest that the planner finds for weights and cache, by the rules of {report.engine}; "

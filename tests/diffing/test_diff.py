@@ -252,3 +252,30 @@ def test_a_spec_that_does_not_hold_at_a_revision_has_its_place(repository: Path)
     (repository / "specs" / "grows.yaml").write_text(weighty("grows").replace("head_dim: 64", "head_dim: 0"))
     git(repository, "commit", "-q", "-am", "three")
     assert ":specs/grows.yaml:5:80: KV013" in refused("diff", "--rev", "HEAD~1..HEAD")
+
+
+def test_what_did_not_hold_before_does_not_hide_its_repair(repository: Path) -> None:
+    """A pull request that mends a spec, or gives a plan its model back, has a comment to show."""
+    (repository / "specs" / "grows.yaml").write_text(weighty("grows").replace("head_dim: 64", "head_dim: 0"))
+    (repository / "p.yaml").write_text(PLAN.format(model="./specs/none.yaml", batch=1))
+    git(repository, "add", "."), git(repository, "commit", "-q", "-m", "three")
+    (repository / "specs" / "grows.yaml").write_text(weighty("grows"))
+    (repository / "p.yaml").write_text(PLAN.format(model="./specs/grows.yaml", batch=1))
+    git(repository, "commit", "-q", "-am", "four")
+    ran = kvcalc("diff", "--rev", "HEAD~1..HEAD", "-o", "csv")
+    assert ran.code == 0
+    found = {
+        row["model"]: (row["old_bytes_per_token"], row["new_bytes_per_token"])
+        for row in csv.DictReader(io.StringIO(ran.out))
+    }
+    assert found == {"grows": ("", "6144"), "p.yaml: grows": ("", "6144")}
+    assert ":specs/grows.yaml:5:80: " in ran.err
+    assert ":p.yaml:1:8: git: path 'specs/none.yaml' does not exist" in ran.err
+    assert ran.err.count(": not counted\n") == 2
+
+
+def test_nothing_that_differs_says_so_and_a_path_that_nothing_has_is_refused(repository: Path) -> None:
+    assert "no spec or plan differs" in kvcalc("diff", "--rev", "HEAD..HEAD").out
+    for there in ("compose.yaml", "specs/stays.yaml", "specs/goes.yaml", "*.md"):
+        assert kvcalc("diff", "--rev", "HEAD~1..HEAD", there).code == 0
+    assert "no file 'spec' in either revision" in refused("diff", "--rev", "HEAD~1..HEAD", "spec")
