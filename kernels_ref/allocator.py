@@ -15,6 +15,7 @@ SMALL = MIB
 
 
 def round_up(size: int, step: int) -> int:
+    """The next multiple of `step` bytes."""
     return -(-size // step) * step
 
 

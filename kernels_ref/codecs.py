@@ -28,7 +28,9 @@ class Codec(Protocol):
     """One storage format of one stream."""
 
     @property
-    def bound(self) -> float: ...
+    def bound(self) -> float:
+        """Largest error that rounding explains, as a share of `spread`."""
+        ...
 
     def pack(self, x: Tensor) -> Parts:
         """x [rows, heads, width] -> the stored tensors."""
@@ -55,6 +57,7 @@ def by_group(x: Tensor, group: int) -> Tensor:
 
 
 def group_spread(x: Tensor, group: int) -> Tensor:
+    """The largest magnitude in each element's group: [..., width], as x."""
     grouped = by_group(x, group)
     return grouped.abs().amax(-1, keepdim=True).expand_as(grouped).flatten(-2)[..., : x.shape[-1]]
 

@@ -57,7 +57,9 @@ class Family(Protocol):
     """A kernel for one kind and format."""
 
     @property
-    def kind(self) -> Attention: ...
+    def kind(self) -> Attention:
+        """The attention whose bytes are predicted."""
+        ...
 
     @property
     def dtype(self) -> str:
@@ -77,15 +79,21 @@ class Family(Protocol):
         """(launch, out [rows, G, DV], q [rows, G, D], cache) for a batch of sequences of `tokens` tokens."""
         ...
 
-    def tensors(self, cache: object) -> Iterable[Tensor]: ...
+    def tensors(self, cache: object) -> Iterable[Tensor]:
+        """What a step reads of a cache: their bytes are the measured ones."""
+        ...
 
     def dense(self, cache: object, row: int) -> tuple[Tensor, Tensor]:
         """One row's K [N, D] and V [N, DV] in float64."""
         ...
 
-    def rows(self, batch: int) -> int: ...
+    def rows(self, batch: int) -> int:
+        """Sequences x KV heads (x 1 for a latent): what the kernel splits its work over."""
+        ...
 
-    def flops(self, batch: int, tokens: int) -> int: ...
+    def flops(self, batch: int, tokens: int) -> int:
+        """FLOPs of one decode step: a multiply-add is two."""
+        ...
 
 
 def _random(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:

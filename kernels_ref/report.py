@@ -45,6 +45,7 @@ class ReferenceCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether the cache has the stated shapes, and decoding from it is right to double precision."""
         return self.shapes_agree and self.relative_error < 1e-9
 
 
@@ -72,6 +73,7 @@ class ByteCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether the bytes are the predicted integer, and the values come back as well as the format can."""
         exact = self.predicted_bytes == self.storage_bytes and self.predicted_allocated == self.allocated
         return exact and self.largest_error <= self.explained
 
@@ -93,6 +95,7 @@ class ModelCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether storage and allocator agree with the prediction, to the byte."""
         return self.predicted_bytes == self.storage_bytes and self.predicted_allocated == self.allocated
 
 
@@ -133,10 +136,12 @@ class KernelCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether it reads the predicted bytes and computes the right output; speed is no part of it."""
         return self.predicted_bytes == self.storage_bytes and self.relative_error <= TOLERANCE
 
     @property
     def reached(self) -> bool | None:
+        """Whether this kernel, or another on the same data, reached the target; None where there is none."""
         best = max([self.share_of_ceiling, *(other.share_of_ceiling for other in self.alternatives)])
         return None if self.target is None else best >= self.target
 
@@ -177,6 +182,7 @@ class Prediction:
 
     @property
     def ratio(self) -> float:
+        """Predicted over measured time."""
         return self.predicted_s / self.measured_s
 
 
@@ -191,6 +197,8 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
+    """What was predicted, what was found on this machine, and what it could not show."""
+
     machine: Machine
     ceilings: Ceilings | None
     references: tuple[ReferenceCheck, ...]

@@ -54,6 +54,7 @@ def _driver() -> str:
 
 
 def describe(device: torch.device, command: str) -> Machine:
+    """The device, the software, the date (UTC) and the command that every measured figure carries."""
     cuda = device.type == "cuda"
     return Machine(
         device=torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),

@@ -24,6 +24,8 @@ class ComparedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareReport:
+    """The lines in the order in which they were asked for, and what was assumed on the way."""
+
     rows: tuple[ComparedModel, ...]
     warnings: tuple[str, ...]
 

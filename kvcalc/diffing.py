@@ -91,11 +91,14 @@ class ModelChange:
 
     @property
     def changes_figures(self) -> bool:
+        """Whether any figure differs (a side that is missing differs)."""
         return self.old != self.new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffReport:
+    """Every model or plan of either side, by its key."""
+
     models: tuple[ModelChange, ...]
     batch_size: int | None
     """None: a plan's rate."""
@@ -110,6 +113,7 @@ class DiffReport:
 
     @property
     def changes_figures(self) -> bool:
+        """Whether any figure of any of them differs."""
         return any(model.changes_figures for model in self.models)
 
 

@@ -29,6 +29,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedGroup:
+    """The rows and bytes of one layer of a group, stream by stream."""
+
     title: str
     source: str
     steps: tuple[Step, ...]
@@ -47,6 +49,8 @@ class ModelExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindExplanation:
+    """A kind of attention in its own words: what it keeps, and by which formula."""
+
     name: str
     summary: str
     text: str
@@ -65,6 +69,8 @@ class ExplainedFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatExplanation:
+    """A storage format by each of its layouts."""
+
     name: str
     summary: str
     layouts: tuple[ExplainedFormat, ...]

@@ -37,7 +37,9 @@ Floats = NDArray[np.float64]
 INT64_SAFE = 2**59
 """Bytes below it leave room for the bits (x 8) and the sums that formats calculate with on the way."""
 MAX_AXIS = 1_000_000
+"""Values of one axis."""
 MAX_POINTS = 10**9
+"""Of all planes together: more would take minutes to write."""
 BLOCK_POINTS = 2**20
 """Points that are expanded at once: the memory of a sweep does not grow with its grid."""
 
@@ -70,17 +72,23 @@ class Plane:
     batches: Ints
     lengths: Ints
     rank_batches: Ints
+    """Sequences of the fullest data-parallel rank, per batch size."""
     kept: Ints
     """Bytes of one sequence, per length."""
     read: Ints
+    """Bytes of the cache that one sequence's decode step reads, per length."""
     flops: Ints
+    """Of one sequence's attention in a decode step, per length."""
     attention_s: Floats | None
     """Time bound of one sequence's attention, per length."""
     weight_read: Ints
-    """Per batch size."""
+    """Bytes of weights that a step reads, per batch size."""
     gemm_flops: Ints
+    """Of a step's products with weights, per batch size."""
     gemm_s: Floats | None
+    """Time bound of these products, per batch size; None without a GPU."""
     weight_bytes: int | None
+    """Of one rank; None where the spec describes the cache alone."""
     memory_bytes: int | None
     """Of one GPU, times the share that may be used."""
     calibration: str | None
@@ -211,6 +219,7 @@ class _PerLength:
     shards: Shards
 
     def kept(self, tokens: Ints) -> Ints:
+        """Bytes that stay in the cache."""
         parts = (
             group.count * kept_bytes(group.logical_streams, tokens, self.workload, self.shards)
             for group in self.kept_groups
@@ -218,13 +227,15 @@ class _PerLength:
         return sum(parts, tokens * 0)
 
     def read(self, tokens: Ints) -> Ints:
+        """Bytes that a decode step reads of it."""
         return sum((self._read(layers, kernel, tokens) for layers, kernel in self.kernels), tokens * 0)
 
     def flops(self, tokens: Ints) -> Ints:
+        """FLOPs of a decode step's attention."""
         return sum((self._flops(layers, kernel, tokens) for layers, kernel in self.kernels), tokens * 0)
 
     def seconds(self, tokens: Ints, limits: Ceilings, dtype: str) -> Floats:
-        """Each kernel at its own limit, one after another."""
+        """Bound of a decode step's attention [s]: each kernel at its own limit, one after another."""
         rate = limits.compute(dtype)[1]
         total = np.zeros(len(tokens))
         for layers, kernel in self.kernels:
@@ -243,7 +254,7 @@ class _PerLength:
 
 
 def _gemm_seconds(weights: Sequence[tuple[WeightTraffic, ...]], limits: Ceilings) -> Floats:
-    """Each component at its own limit, one after another."""
+    """Bounds of the products with weights [s], per batch size: each component at its own limit, one after another."""
     return np.array(
         [
             sum(max(p.read_bytes / limits.bytes_per_s, p.flops / limits.compute(gemm_type(p.format))[1]) for p in parts)

@@ -158,12 +158,15 @@ class Log:
         return max(self.counts, key=lambda name: self.counts[name], default=None)
 
     def all(self, engine: str, name: str) -> tuple[Fact, ...]:
+        """Every such figure of an engine, in the order of the lines."""
         return tuple(f for f in self.facts if f.engine == engine and f.name == name)
 
     def first(self, engine: str, name: str) -> Fact | None:
+        """The earliest, as for settings that a server prints once."""
         return next((f for f in self.facts if f.engine == engine and f.name == name), None)
 
     def last(self, engine: str, name: str) -> Fact | None:
+        """The latest, as for figures that are printed again after a retry."""
         return next((f for f in reversed(self.facts) if f.engine == engine and f.name == name), None)
 
 

@@ -23,6 +23,8 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
+    """Rows of raw values under headings with units."""
+
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     title: str = ""

@@ -45,6 +45,7 @@ def render_csv(document: Document) -> str:
 
 
 def bare(value: Cell) -> str:
+    """A value as a CSV cell: digits ungrouped, an empty cell for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
