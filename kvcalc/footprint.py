@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from math import lcm
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
-from kvcalc.formats import STATE_ROLES, IntLike, Role, round_up
+from kvcalc.formats import STATE_ROLES, IntLike, round_up
 from kvcalc.layout import CacheGroup, HasLayout
 from kvcalc.problems import usage_error
-from kvcalc.streams import Encoder, Stream
+from kvcalc.streams import Part, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +148,12 @@ def footprint(model: HasLayout, workload: Workload) -> Footprint:
     groups = layout.groups
     parts = tuple(_group_bytes(group, workload) for group in groups)
 
-    def whole_batch(keep: Callable[[Stream], bool]) -> int:
+    def whole_batch(part: Part) -> int:
         return workload.batch_size * sequence_bytes(
-            groups, workload.seq_len, workload.formats, workload.encoder_len, keep
+            groups, workload.seq_len, workload.formats, workload.encoder_len, lambda stream: stream.part == part
         )
 
-    state = whole_batch(lambda stream: stream.role in STATE_ROLES)
+    state = whole_batch("state")
     logical = sum(part.bytes for part in parts)
     return Footprint(
         model=layout.name,
@@ -163,8 +163,8 @@ def footprint(model: HasLayout, workload: Workload) -> Footprint:
         kv_cache_dtype=workload.formats.name,
         groups=parts,
         kv_bytes=logical - state,
-        index_bytes=whole_batch(lambda stream: stream.role is Role.INDEX),
-        cross_bytes=whole_batch(lambda stream: isinstance(stream.extent, Encoder)),
+        index_bytes=whole_batch("index"),
+        cross_bytes=whole_batch("cross"),
         state_bytes=state,
         logical_bytes=logical,
         bytes_per_sequence=logical // workload.batch_size,

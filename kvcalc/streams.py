@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kvcalc.cache_dtypes import FormatChoice
-from kvcalc.formats import Format, IntLike, Role, bytes_of, ceil_div, lesser
+from kvcalc.formats import STATE_ROLES, Format, IntLike, Role, bytes_of, ceil_div, lesser
 
 
 class Extent(Protocol):
@@ -170,6 +170,9 @@ class Strided:
         return self.stride * (whole * (whole - 1) // 2) + whole * (rest + 1)
 
 
+Part = Literal["kv", "index", "cross", "state"]
+
+
 class Sharding(StrEnum):
     """What tensor parallelism does to a stream."""
 
@@ -200,7 +203,17 @@ class Stream:
     def name(self) -> str:
         return self.label or self.role.value
 
+    @property
+    def part(self) -> Part:
+        """Which line of an account of caches it belongs to."""
+        if self.role in STATE_ROLES:
+            return "state"
+        if self.role is Role.INDEX:
+            return "index"
+        return "cross" if isinstance(self.extent, Encoder) else "kv"
+
     def format(self, choice: FormatChoice) -> Format:
+        """How its rows become bytes; raises KvcalcError where they cannot be stored so."""
         return choice.format(self.role, self.width, self.dtype)
 
     def elements(self, tokens: IntLike, encoder_tokens: int = 0) -> IntLike:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, IntLike, Role, bytes_of, ceil_div
+from kvcalc.formats import STATE_ROLES, IntLike, bytes_of, ceil_div
 from kvcalc.spec.model import LayerGroup, ModelSpec, layer_groups
 from kvcalc.steps import DECODE, PREFILL, Convention, Phase, Read, Work
-from kvcalc.streams import Encoder, Sharding, Stream
+from kvcalc.streams import Encoder, Part, Sharding, Stream
 from kvcalc.tensors import Component
 from kvcalc.weight_traffic import ONE_RANK, UNIFORM_ROUTING, Shards, WeightTraffic, step_weights
 from kvcalc.weights.ledger import WeightScheme, weight_scheme
@@ -104,15 +104,6 @@ class Traffic:
     gemm_flops: int
     flops: int
     assumptions: tuple[str, ...]
-
-
-def part_of(stream: Stream) -> str:
-    """Which line of the account a stream belongs to."""
-    if stream.role in STATE_ROLES:
-        return "state"
-    if stream.role is Role.INDEX:
-        return "index"
-    return "cross" if isinstance(stream.extent, Encoder) else "kv"
 
 
 def read_rows(read: Read, phase: Phase, tokens: IntLike, workload: Workload, shards: Shards) -> IntLike:
@@ -222,7 +213,7 @@ def traffic(
     new_tokens = 1 if phase == "decode" else workload.seq_len
     weights = step_weights(spec, phase, stored, shards).at(workload.batch_size, new_tokens)
 
-    def part(name: str) -> int:
+    def part(name: Part) -> int:
         return sum(
             group.layers * rank_batch * stream.read_bytes
             for group in groups
@@ -294,7 +285,7 @@ def _kernel_traffic(
     streams = tuple(
         StreamTraffic(
             name=read.stream.name,
-            part=part_of(read.stream),
+            part=read.stream.part,
             format=read.stream.format(workload.formats).name,
             rows_formula=read.extent.formula if phase == "decode" else read.stream.extent.formula,
             rows=read_rows(read, phase, tokens, workload, shards),

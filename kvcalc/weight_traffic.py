@@ -8,22 +8,21 @@ from fractions import Fraction
 from functools import lru_cache
 
 from kvcalc.formats import IntLike, ceil_div
-from kvcalc.problems import KvcalcError, usage_error
+from kvcalc.problems import KvcalcError
 from kvcalc.spec.model import ModelSpec
 from kvcalc.steps import Phase
 from kvcalc.streams import Stream
 from kvcalc.tensors import Component, Tensor
 from kvcalc.weights.formats import WeightFormat
-from kvcalc.weights.inventory import inventory
+from kvcalc.weights.inventory import TOO_LITTLE, inventory
 from kvcalc.weights.ledger import WeightScheme
-from kvcalc.weights.sharding import WeightSharding
+from kvcalc.weights.sharding import WeightSharding, check_decode_context
 
 UNIFORM_ROUTING = (
     "experts: each token draws k of E uniformly and independently, so a step of T tokens reads E (1 - (1 - k/E)^T)"
 )
-TOO_LITTLE = "KV102"
-"""Code of the problem that a spec describes the cache alone."""
-_FIXED_POINT = 128
+FIXED_POINT = 128
+"""Bits behind the point of shares: more than any byte count has, so that no rounding shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +34,7 @@ class Shards:
     """Ranks, among the tensor-parallel ones, that share the tokens of a sequence."""
 
     def __post_init__(self) -> None:
-        if self.decode_context < 1 or self.weights.tensor % self.decode_context:
-            message = f"-dcp {self.decode_context} does not divide -tp {self.weights.tensor}"
-            raise usage_error(message, help="decode context parallelism shares the tensor-parallel ranks")
+        check_decode_context(self.weights.tensor, self.decode_context)
 
     def rows(self, rows: IntLike, stream: Stream) -> IntLike:
         """Rows of one rank: tokens are shared where they grow."""
@@ -71,20 +68,18 @@ class WeightTraffic:
     """Of the matrix products with them."""
 
 
-def distinct_share(chosen: int, experts: int, tokens: int) -> Fraction:
-    """Expected share of the experts that `tokens` tokens meet: 1 - (1 - k/E)^T, to 2^-100."""
-    return 1 - Fraction(_missed(chosen, experts, tokens), 1 << _FIXED_POINT)
-
-
 @lru_cache(maxsize=4096)
-def _missed(chosen: int, experts: int, tokens: int) -> int:
-    """(1 - k/E)^T in fixed point, so that the figure is the same on every machine and for any batch."""
-    base = ((experts - chosen) << _FIXED_POINT) // experts
-    left, power = 1 << _FIXED_POINT, tokens
+def missed(chosen: int, experts: int, tokens: int) -> int:
+    """Expected share of the experts that none of `tokens` tokens meets, (1 - k/E)^T, times 2^128.
+
+    Integers alone: the figure is the same on every machine, and right to 2^-100 for any batch.
+    """
+    base = ((experts - chosen) << FIXED_POINT) // experts
+    left, power = 1 << FIXED_POINT, tokens
     while power:
         if power & 1:
-            left = left * base >> _FIXED_POINT
-        base = base * base >> _FIXED_POINT
+            left = left * base >> FIXED_POINT
+        base = base * base >> FIXED_POINT
         power >>= 1
     return left
 
@@ -137,7 +132,7 @@ class StepWeights:
             for stored, shape, count in each.rows:
                 read += count * stored.bytes((min(tokens, shape[0]), *shape[1:]))
             for chosen, experts, size in each.routed:
-                read += size - (size * _missed(chosen, experts, everyone) >> _FIXED_POINT)
+                read += size - (size * missed(chosen, experts, everyone) >> FIXED_POINT)
             flops = each.flops_per_token * tokens + each.flops_per_sequence * sequences * logits
             flops += ceil_div(each.routed_flops.numerator * everyone, each.routed_flops.denominator)
             found.append(WeightTraffic(component=part, format=name, read_bytes=read, flops=flops))

@@ -20,8 +20,10 @@ from kvcalc.engines.checks import StageBudgets, check_counts
 from kvcalc.footprint import Workload
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
+from kvcalc.weights.sharding import check_decode_context
 
 MAX_RANKS = 2**20
+"""Of each way to share a model: far beyond any installation, and small enough to list what each rank holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +39,7 @@ class Parallel:
 
     def __post_init__(self) -> None:
         check_counts(self, at_most=MAX_RANKS)
-        if self.tensor % self.decode_context:
-            raise usage_error(
-                f"-dcp {self.decode_context} does not divide -tp {self.tensor}",
-                help="decode context parallelism shares the tensor-parallel ranks",
-            )
+        check_decode_context(self.tensor, self.decode_context)
 
     @property
     def ranks(self) -> int:

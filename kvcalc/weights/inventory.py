@@ -14,6 +14,8 @@ VOCABULARY_PADDING = 64
 """Engines round the vocabulary up to a multiple of it before they split it (vLLM 0.33.0
 model_executor/layers/vocab_parallel_embedding.py: DEFAULT_VOCAB_PADDING_SIZE)."""
 
+TOO_LITTLE = "KV102"
+"""Code of the problem that a spec describes the cache alone."""
 NORM_VECTORS: Mapping[str, int] = {"rms": 1, "layer": 2, "layer_no_bias": 1, "none": 0}
 """Vectors of hidden_size that a norm holds."""
 
@@ -49,6 +51,7 @@ def counted(layers: Iterable[tuple[Tensor, ...]]) -> tuple[tuple[tuple[Tensor, .
 
 
 REMEMBERED = 8
+"""Inventories kept: a query, a comparison or a search asks for those of a few specs over and over."""
 _recent: deque[tuple[ModelSpec, Inventory]] = deque(maxlen=REMEMBERED)
 
 
@@ -56,7 +59,7 @@ def inventory(spec: ModelSpec) -> Inventory:
     """All weights that the spec's geometry implies; those of the last few specs are remembered.
 
     Raises:
-        KvcalcError: hidden_size, vocab_size or the layers' ffn is missing: a spec may describe the cache alone.
+        KvcalcError: hidden_size, vocab_size or the layers' ffn is missing: a spec may describe the cache alone (KV102).
     """
     for known, found in tuple(_recent):
         if known is spec:
@@ -79,7 +82,7 @@ def _inventory(spec: ModelSpec) -> Inventory:
     if missing:
         keys = " and ".join(missing)
         message = f"{spec.name}: {keys} not given, so its weights cannot be counted"
-        raise KvcalcError(Problem(code="KV102", message=message, help=f"add {keys} to the spec"))
+        raise KvcalcError(Problem(code=TOO_LITTLE, message=message, help=f"add {keys} to the spec"))
     hidden, vocabulary = spec.hidden_size or 0, spec.vocab_size or 0
     decoder, mtp = (_layers(spec, entries, hidden) for entries in (spec.layers, spec.mtp_layers))
     encoder_layers = _layers(spec, spec.encoder_layers, hidden, encoder=True)

@@ -53,6 +53,19 @@ class WeightSharding:
         return tensor.on_rank(self.ffn_tensor or self.tensor)
 
 
+def check_decode_context(tensor: int, decode_context: int) -> None:
+    """Context-parallel ranks are some of the tensor-parallel ones (vLLM's -dcp).
+
+    Raises:
+        KvcalcError: they are not a divisor of them.
+    """
+    if decode_context < 1 or tensor % decode_context:
+        raise usage_error(
+            f"-dcp {decode_context} does not divide -tp {tensor}",
+            help="decode context parallelism shares the tensor-parallel ranks",
+        )
+
+
 def even_stages(layers: int, stages: int) -> tuple[int, ...]:
     """Layers of each pipeline stage: what is left over goes to the stages before the last, from behind.
 

@@ -20,7 +20,7 @@ from kvcalc.problems import KvcalcError
 from kvcalc.spec.catalog import shipped, shipped_model
 from kvcalc.steps import Convention, Heads, Latent, parse_convention
 from kvcalc.traffic import Traffic, traffic
-from kvcalc.weight_traffic import Shards, distinct_share
+from kvcalc.weight_traffic import FIXED_POINT, Shards, missed
 from kvcalc.weights.sharding import WeightSharding
 
 
@@ -179,9 +179,9 @@ def test_data_parallel_splits_the_batch() -> None:
 
 def test_expected_experts() -> None:
     """Mixtral: 2 of 8. One token meets 2; two meet 8 (1 - (6/8)^2) = 3.5; many meet all."""
-    assert 8 * distinct_share(2, 8, 1) == 2
-    assert 8 * distinct_share(2, 8, 2) == Fraction(7, 2)
-    assert abs(8 * distinct_share(2, 8, 10**18) - 8) < Fraction(1, 10**30)
+    shares = [1 - Fraction(missed(2, 8, tokens), 2**FIXED_POINT) for tokens in (1, 2, 10**18)]
+    assert [8 * share for share in shares[:2]] == [2, Fraction(7, 2)]
+    assert abs(8 * shares[2] - 8) < Fraction(1, 10**30)
 
 
 def test_mixtral_weights() -> None:
