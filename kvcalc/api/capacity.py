@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,13 +55,13 @@ def plan(
     settings: Mapping[str, bool | int | float | str] | None = None,
     gpu_memory_utilization: Share | None = None,
     overheads: Mapping[str, Bytes] | None = None,
-    tensor_parallel_size: int | None = None,
-    pipeline_parallel_size: int | None = None,
-    data_parallel_size: int | None = None,
-    decode_context_parallel_size: int | None = None,
+    tensor_parallel_size: Count | None = None,
+    pipeline_parallel_size: Count | None = None,
+    data_parallel_size: Count | None = None,
+    decode_context_parallel_size: Count | None = None,
     enable_expert_parallel: bool | None = None,
     tensor_across_nodes: bool = False,
-    node_size: int | None = None,
+    node_size: Count | None = None,
     node_link: Rate | None = None,
     calibration: Path | None = None,
     alternatives: bool = True,
@@ -106,18 +107,18 @@ def plan(
         isl=optional_count(isl, "isl"),
         osl=optional_count(osl, "osl"),
         encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        rate=rate,
+        rate=_written(rate),
         lengths=None if lengths is None else os.fspath(lengths),
         slo=target if any(target.values()) else None,
         objective=objective,
-        prices=prices,
-        tensor_parallel_size=tensor_parallel_size,
-        pipeline_parallel_size=pipeline_parallel_size,
-        data_parallel_size=data_parallel_size,
-        decode_context_parallel_size=decode_context_parallel_size,
+        prices=prices and {name: _written(price) for name, price in prices.items()},
+        tensor_parallel_size=optional_count(tensor_parallel_size, "tensor_parallel_size"),
+        pipeline_parallel_size=optional_count(pipeline_parallel_size, "pipeline_parallel_size"),
+        data_parallel_size=optional_count(data_parallel_size, "data_parallel_size"),
+        decode_context_parallel_size=optional_count(decode_context_parallel_size, "decode_context_parallel_size"),
         enable_expert_parallel=enable_expert_parallel,
         tensor_across_nodes=tensor_across_nodes,
-        node_size=node_size,
+        node_size=optional_count(node_size, "node_size"),
         node_link=None if node_link is None else f"{bytes_per_s(node_link, 'node_link')}B/s",
         calibration=None if calibration is None else os.fspath(calibration),
     )
@@ -154,13 +155,13 @@ def fit(
     settings: Mapping[str, bool | int | float | str] | None = None,
     gpu_memory_utilization: Share | None = None,
     overheads: Mapping[str, Bytes] | None = None,
-    tensor_parallel_size: int | None = None,
-    pipeline_parallel_size: int | None = None,
-    data_parallel_size: int | None = None,
-    decode_context_parallel_size: int | None = None,
+    tensor_parallel_size: Count | None = None,
+    pipeline_parallel_size: Count | None = None,
+    data_parallel_size: Count | None = None,
+    decode_context_parallel_size: Count | None = None,
     enable_expert_parallel: bool | None = None,
     tensor_across_nodes: bool = False,
-    node_size: int | None = None,
+    node_size: Count | None = None,
 ) -> FitReport:
     """What given GPUs hold: largest batch, longest context, tokens of cache: `kvcalc fit`.
 
@@ -182,13 +183,13 @@ def fit(
         batch_size=optional_count(batch_size, "batch_size"),
         seq_len=optional_count(seq_len, "seq_len"),
         encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        tensor_parallel_size=tensor_parallel_size,
-        pipeline_parallel_size=pipeline_parallel_size,
-        data_parallel_size=data_parallel_size,
-        decode_context_parallel_size=decode_context_parallel_size,
+        tensor_parallel_size=optional_count(tensor_parallel_size, "tensor_parallel_size"),
+        pipeline_parallel_size=optional_count(pipeline_parallel_size, "pipeline_parallel_size"),
+        data_parallel_size=optional_count(data_parallel_size, "data_parallel_size"),
+        decode_context_parallel_size=optional_count(decode_context_parallel_size, "decode_context_parallel_size"),
         enable_expert_parallel=enable_expert_parallel,
         tensor_across_nodes=tensor_across_nodes,
-        node_size=node_size,
+        node_size=optional_count(node_size, "node_size"),
     )
     request = resolved.request
     demand = request.demand
@@ -239,6 +240,11 @@ def _duration(value: Seconds | None, what: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return f"{max(1, round((seconds(value, what) or 0) * 10**9))}ns"
+
+
+def _written(value: float | None) -> Any:
+    """A float in digits alone, without an exponent; anything else is left to the plan to judge."""
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) else value
 
 
 def _decimal(value: Fraction | None) -> str | None:

@@ -80,7 +80,7 @@ def plan_title(report: PlanReport) -> str:
         lengths = f"{report.seq_len:,} tokens"
     if report.encoder_len:
         lengths += f" (+ {report.encoder_len:,} encoder tokens)"
-    asked = f"{report.rate:g} requests/s" if report.rate is not None else many(report.batch_size or 1, "sequence")
+    asked = f"{report.rate:,g} requests/s" if report.rate is not None else many(report.batch_size or 1, "sequence")
     speed = [("TPOT", report.tpot_s), ("TTFT", report.ttft_s)]
     limits = "".join(f", {name} <= {format_seconds(limit)}" for name, limit in speed if limit is not None)
     return (

@@ -234,6 +234,13 @@ WRONG = {
     "not a number": (lambda: kvcalc.plan("qwen-72b", "h200", tpot=float("nan")), "tpot is more than 0"),
     "two demands": (lambda: kvcalc.plan("qwen-72b", "h200", batch_size=1, rate=2, isl=1, osl=1), "rate"),
     "no gpu": (lambda: kvcalc.plan("qwen-72b", []), "GPU"),
+    "ranks": (lambda: kvcalc.plan("qwen-72b", "h200", tensor_parallel_size="two"), "'two' is not a tensor_parallel"),
+    "half ranks": (
+        lambda: kvcalc.fit("qwen-72b", "h200", data_parallel_size=2.0),
+        "data_parallel_size is a whole number",
+    ),
+    "node": (lambda: kvcalc.plan("qwen-72b", "h200", node_size=0), "node_size must be at least 1"),
+    "no rate": (lambda: kvcalc.plan("qwen-72b", "h200", rate=float("nan"), isl=1, osl=1), "rate is a decimal"),
     "plan and more": (
         lambda: kvcalc.diff("qwen-72b", "qwen2-72b", plan="docs/examples/plan.yaml", batch_size=8, gpu="h200"),
         "a plan brings its own batch_size, gpu",
@@ -245,6 +252,16 @@ WRONG = {
     "report": (lambda: kvcalc.report_schema("sise"), "no report is called"),
     "not a report": (lambda: kvcalc.to_json(3), "is no report"),
 }
+
+
+def test_small_rates_and_prices_are_read_though_python_writes_them_with_an_exponent() -> None:
+    """One request in ten days, at 0.00005 an hour."""
+    found = kvcalc.plan(
+        "qwen3-8b", "h200", rate=1.2e-6, isl=100, osl=100, prices={"h200": 5e-5}, tensor_parallel_size="1",
+        max_gpus=1, alternatives=False,
+    )  # fmt: skip
+    assert found.rate == 1.2e-6
+    assert found.plans[0].choices[0].cost_per_hour == 5e-5
 
 
 @pytest.mark.parametrize("name", WRONG)
