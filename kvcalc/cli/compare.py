@@ -40,7 +40,7 @@ def compare(
     Example: kvcalc compare qwen-72b --as mha,gqa:8,mqa,mla:512+64,kv:int4-g32 -s 32K
     """
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
-    from kvcalc.cli.models import find_model
+    from kvcalc.cli.models import find_model, split_what_if
     from kvcalc.comparison import compare as compare_models
     from kvcalc.render.comparison import compare_document
     from kvcalc.spec.model import ModelSpec
@@ -48,9 +48,9 @@ def compare(
 
     candidates: list[tuple[ModelSpec, Variant | None]] = []
     for model in models:
-        name, at, own = model.partition("@")
+        name, own = split_what_if(model)
         spec = find_model(name)
-        candidates.append((spec, parse_variant(own) if at else None))
+        candidates.append((spec, None if own is None else parse_variant(own)))
         candidates += [(spec, parse_variant(text)) for text in (variants.split(",") if variants else ())]
     report = compare_models(
         candidates,

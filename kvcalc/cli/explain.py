@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -18,12 +19,16 @@ from kvcalc.cli.common import (
     parsed_count,
     warn,
 )
+from kvcalc.render.document import Document
 
 _RULE_CODE = re.compile(r"kv\d{1,3}", re.IGNORECASE)
 
+Told = tuple[str, Any, Callable[[Any], Document]]
+"""(name of the report, the report, its view)."""
+
 
 def explain(
-    subject: Annotated[str, typer.Argument(metavar="MODEL|GPU|KIND|FORMAT|CODE", help="What to explain.")],
+    subject: Annotated[str, typer.Argument(metavar="MODEL[@VARIANT]|GPU|KIND|FORMAT|CODE", help="What to explain.")],
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
     kv_cache_dtype: DtypeOption = "bf16",
@@ -34,47 +39,24 @@ def explain(
 
     Example: kvcalc explain gemma-3-27b -s 128K
     """
-    from kvcalc.attention import KINDS
-    from kvcalc.cache_dtypes import find_cache_dtype, parse_kv_cache_dtype
-    from kvcalc.cli.models import find_model
-    from kvcalc.explanation import explain_format, explain_kind, explain_model
-    from kvcalc.footprint import workload_for
-    from kvcalc.render.explanations import format_document, kind_document, model_document
-    from kvcalc.spec.catalog import shipped
-    from kvcalc.spec.hardware_catalog import shipped_name
+    from kvcalc.problems import usage_error
 
-    if _RULE_CODE.fullmatch(subject):
-        _explain_rule(subject, output)
-        return
-    if subject in KINDS:
-        emit("kind", explain_kind(subject), kind_document, output)
-        return
-    dtype = find_cache_dtype(subject)
-    if dtype is not None:
-        emit("format", explain_format(dtype), format_document, output)
-        return
-    gpu = None if subject.lower() in shipped() else shipped_name(subject)
-    if gpu is not None:
-        from kvcalc.accelerators import explain_accelerator
-        from kvcalc.render.accelerators import accelerator_document
-        from kvcalc.spec.hardware_catalog import shipped_accelerator
-
-        emit("gpu", explain_accelerator(shipped_accelerator(gpu)), accelerator_document, output)
-        return
-    spec = find_model(subject)
-    workload, warnings = workload_for(
-        spec,
-        batch_size=parsed_count(batch_size, "--batch-size") or 1,
-        seq_len=parsed_count(seq_len, "--seq-len"),
-        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
-        formats=parse_kv_cache_dtype(kv_cache_dtype),
-    )
-    warn(*warnings)
-    emit("explanation", explain_model(spec, workload), model_document, output)
+    told = next(filter(None, (find(subject) for find in (_rule, _kind, _format, _gpu))), None)
+    if told is None:
+        told = _model(subject, batch_size, seq_len, kv_cache_dtype, encoder_len)
+    elif (batch_size, seq_len, kv_cache_dtype, encoder_len) != ("1", None, "bf16", None):
+        raise usage_error(f"{subject[:60]} is no model: a batch, a length or a format says nothing of it")
+    emit(*told, output)
 
 
-def _explain_rule(code: str, output: Output) -> None:
-    """A rule of `kvcalc check`; of a prefix, which rules there are."""
+def _rule(code: str) -> Told | None:
+    """A rule of `kvcalc check`.
+
+    Raises:
+        KvcalcError: no such code, or the start of several.
+    """
+    if not _RULE_CODE.fullmatch(code):
+        return None
     from kvcalc.checks.table import RULES, explain_rule, parse_codes
     from kvcalc.problems import usage_error
     from kvcalc.render.rules import rule_document
@@ -83,4 +65,54 @@ def _explain_rule(code: str, output: Output) -> None:
     if known not in RULES:
         found = [f"{rule.code} {rule.name}" for rule in RULES.values() if rule.code.startswith(known)]
         raise usage_error(f"{known} is the start of {len(found)} codes", help=f"one of {', '.join(found)}")
-    emit("rule", explain_rule(known), rule_document, output)
+    return "rule", explain_rule(known), rule_document
+
+
+def _kind(name: str) -> Told | None:
+    from kvcalc.attention import KINDS
+    from kvcalc.explanation import explain_kind
+    from kvcalc.render.explanations import kind_document
+
+    return ("kind", explain_kind(name), kind_document) if name in KINDS else None
+
+
+def _format(name: str) -> Told | None:
+    from kvcalc.cache_dtypes import find_cache_dtype
+    from kvcalc.explanation import explain_format
+    from kvcalc.render.explanations import format_document
+
+    dtype = find_cache_dtype(name)
+    return None if dtype is None else ("format", explain_format(dtype), format_document)
+
+
+def _gpu(name: str) -> Told | None:
+    """An accelerator, unless a model has its name."""
+    from kvcalc.spec.catalog import shipped
+    from kvcalc.spec.hardware_catalog import shipped_accelerator, shipped_name
+
+    gpu = None if name.lower() in shipped() else shipped_name(name)
+    if gpu is None:
+        return None
+    from kvcalc.accelerators import explain_accelerator
+    from kvcalc.render.accelerators import accelerator_document
+
+    return "gpu", explain_accelerator(shipped_accelerator(gpu)), accelerator_document
+
+
+def _model(name: str, batch_size: str, seq_len: str | None, kv_cache_dtype: str, encoder_len: str | None) -> Told:
+    from kvcalc.cache_dtypes import parse_kv_cache_dtype
+    from kvcalc.cli.models import find_what_if
+    from kvcalc.explanation import explain_model
+    from kvcalc.footprint import workload_for
+    from kvcalc.render.explanations import model_document
+
+    spec = find_what_if(name)
+    workload, warnings = workload_for(
+        spec,
+        batch_size=parsed_count(batch_size, "--batch-size") or 1,
+        seq_len=parsed_count(seq_len, "--seq-len"),
+        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
+        formats=parse_kv_cache_dtype(kv_cache_dtype),
+    )
+    warn(*warnings)
+    return "explanation", explain_model(spec, workload), model_document

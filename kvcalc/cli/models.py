@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,15 +34,25 @@ def find_model(model: str, *, assume: str | None = None, hub: bool = False) -> M
     return spec
 
 
-def find_what_if(model: str) -> ModelSpec:
+def split_what_if(model: str) -> tuple[str, str | None]:
+    """`qwen-72b@gqa:8` as its parts: (model, what is changed of it). An @ within the path of a file is no sign."""
+    parts = model.split("@")
+    if len(parts) == 1:
+        return model, None
+    heads = range(len(parts), 0, -1)
+    end = next((end for end in heads if os.path.exists("@".join(parts[:end]))), 1)
+    return "@".join(parts[:end]), "@".join(parts[end:]) if end < len(parts) else None
+
+
+def find_what_if(model: str, *, assume: str | None = None, hub: bool = False) -> ModelSpec:
     """The spec of MODEL, or of `qwen-72b@gqa:8`: the model as if its attention were another.
 
     Raises:
         KvcalcError: as `find_model`, or a variant that is unknown or does not apply.
     """
-    name, at, changes = model.partition("@")
-    spec = find_model(name)
-    if not at:
+    name, changes = split_what_if(model)
+    spec = find_model(name, assume=assume, hub=hub)
+    if changes is None:
         return spec
     from dataclasses import replace
 
@@ -55,7 +66,9 @@ def find_what_if(model: str) -> ModelSpec:
 
 
 def find_layout(model: str, *, assume: str | None = None, hub: bool = False) -> CacheLayout:
-    """The cache of MODEL; see `find_model`."""
+    """The cache of MODEL, or of a what-if of it; see `find_what_if`."""
+    if split_what_if(model)[1] is not None:
+        return find_what_if(model, assume=assume, hub=hub).layout()
     from kvcalc.importers import find
 
     layout, remarks = find.find_layout(model, assume=assume, hub=hub)

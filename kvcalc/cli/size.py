@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 def size(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Name, hub id, spec, config.json, .gguf or -."),
+        typer.Argument(
+            metavar="MODEL[@VARIANT]...",
+            help="Name, hub id, spec, config.json, .gguf or -; @gqa:8, @mla:512+64: as if.",
+        ),
     ],
     batch_size: BatchOption = "1",
     seq_len: SeqLenOption = None,
@@ -91,7 +94,7 @@ def size(
     from dataclasses import replace
 
     from kvcalc.cache_dtypes import parse_kv_cache_dtype
-    from kvcalc.cli.models import find_layout, find_model
+    from kvcalc.cli.models import find_layout, find_what_if
     from kvcalc.problems import usage_error
 
     context = parsed_count(max_model_len, "--max-model-len")
@@ -119,7 +122,7 @@ def size(
             num_speculative_tokens=parsed_count(num_speculative_tokens, "--num-speculative-tokens", minimum=0),
             hybrid_kv_cache_manager=False if disable_hybrid else None,
         )
-        specs = [find_model(model, assume=assume, hub=hub) for model in models]
+        specs = [find_what_if(model, assume=assume, hub=hub) for model in models]
         if context is not None:
             specs = [replace(spec, max_position_embeddings=context) for spec in specs]
         _show_allocated(specs, chosen, workload, memory, quiet=quiet, per_rank=per_rank, output=output)
