@@ -137,8 +137,8 @@ def load_trace(path: str) -> Trace:
         raise _fault(path, f"no CSV: {error}", line=lines.number) from None
 
 
-Request = tuple[int | None, int | None, int]
-"""(prompt, answer, both together)"""
+Request = tuple[int, ...]
+"""(prompt, answer), or both together."""
 
 
 def _trace(path: str, requests: Iterable[Request]) -> Trace:
@@ -146,17 +146,19 @@ def _trace(path: str, requests: Iterable[Request]) -> Trace:
     held: Counter[int] = Counter()
     prompts: Counter[int] = Counter()
     answers = decoded = steps = 0
-    for prompt, answer, total in requests:
-        totals[max(1, total)] += 1
+    for request in requests:
+        total = max(1, sum(request))
+        totals[total] += 1
         if len(totals) > MAX_LENGTHS or len(prompts) > MAX_LENGTHS:
             raise _fault(path, f"more than {MAX_LENGTHS:,} different lengths", line=1)
-        if prompt is None or answer is None:
+        if len(request) == 1:
             continue
+        prompt, answer = request
         prompts[prompt] += 1
         answers += answer
         stays = max(1, answer)
         steps += stays
-        held[max(1, total)] += stays
+        held[total] += stays
         decoded += stays * prompt + stays * (stays + 1) // 2
     if not totals:
         raise _fault(path, "no requests below the heading", line=1)
@@ -182,11 +184,6 @@ def _columns(path: str, heads: Iterable[str]) -> tuple[str, ...]:
     shown = ", ".join(head[:30] for head in list(seen.values())[:8] if head) or "none"
     hint = f"columns: isl and osl (or ContextTokens and GeneratedTokens), or seq_len; found: {shown}"
     raise _fault(path, "no columns of tokens", hint, line=1)
-
-
-def _request(tokens: list[int]) -> Request:
-    """Of the columns found."""
-    return (None, None, tokens[0]) if len(tokens) == 1 else (tokens[0], tokens[1], sum(tokens))
 
 
 class _Lines:
@@ -235,7 +232,7 @@ def _from_csv(path: str, lines: _Lines) -> Iterator[Request]:
     places = [heads.index(head) for head in _columns(path, heads)]
     for row in rows:
         if row:
-            yield _request([_field(path, row, place, lines) for place in places])
+            yield tuple(_field(path, row, place, lines) for place in places)
 
 
 def _field(path: str, row: list[str], place: int, lines: _Lines) -> int:
@@ -259,7 +256,7 @@ def _from_json(path: str, lines: _Lines) -> Iterator[Request]:
         if not isinstance(row, dict):
             raise _fault(path, "no JSON object", line=lines.number, column=1)
         names = names or _columns(path, map(str, row))
-        yield _request([_member(path, row, name, lines) for name in names])
+        yield tuple(_member(path, row, name, lines) for name in names)
 
 
 def _member(path: str, row: Mapping[str, object], name: str, lines: _Lines) -> int:
@@ -294,7 +291,7 @@ def _column(raw: str, field: int) -> int:
             quoted = not quoted
         elif letter == "," and not quoted:
             seen += 1
-    return max(1, len(raw.rstrip("\r\n")))
+    return len(raw.rstrip("\r\n"))
 
 
 def _fault(

@@ -267,7 +267,7 @@ def located(spec: PlanSpec, document: Document, path: str) -> PlanSpec:
     Raises:
         KvcalcError: a path that is absolute or leads elsewhere (KV904).
     """
-    folder = Path() if path == "<stdin>" else Path(path).parent
+    folder = Path(path).parent
 
     def place(loc: Loc, text: str) -> str:
         found = os.path.normpath(folder / text)
@@ -277,14 +277,16 @@ def located(spec: PlanSpec, document: Document, path: str) -> PlanSpec:
             raise Unresolved(loc, document.problem("KV904", loc, message, help=hint))
         return found
 
-    changes: dict[str, Any] = {}
-    if is_file(spec.model):
-        changes["model"] = place(("model",), spec.model)
-    gpus = [
-        place(("gpu", index) if isinstance(spec.gpu, tuple) else ("gpu",), name) if is_file(name) else name
-        for index, name in enumerate(spec.gpu_names)
-    ]
-    changes["gpu"] = gpus[0] if isinstance(spec.gpu, str) else tuple(gpus)
+    def named(loc: Loc, text: str) -> str:
+        return place(loc, text) if is_file(text) else text
+
+    gpu = spec.gpu
+    changes: dict[str, Any] = {
+        "model": named(("model",), spec.model),
+        "gpu": named(("gpu",), gpu)
+        if isinstance(gpu, str)
+        else tuple(named(("gpu", index), name) for index, name in enumerate(gpu)),
+    }
     for key in ("lengths", "calibration"):
         text = getattr(spec, key)
         if text is not None:

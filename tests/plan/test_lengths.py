@@ -53,6 +53,16 @@ def test_buckets_of_a_trace():
     every = Lengths.counted(dict.fromkeys(range(1, 1001), 1))
     assert len(every.rounded_up().mix) == ceil(1000 / ceil(1000 / BUCKETS)) == 125
     assert Lengths(((1, 1), (9, 1))).rounded_up(2).mix == ((5, 1), (9, 1))
+    assert Lengths.of(0).rounded_up() == Lengths.of(0)
+
+
+RANKS = [(0, 10), (25, 10), (26, 20), (50, 20), (51, 30), (75, 30), (76, 70), (100, 70)]
+
+
+@pytest.mark.parametrize(("percent", "length"), RANKS)
+def test_a_percentile_is_the_first_that_so_many_do_not_exceed(percent, length):
+    """Of 10, 20, 30 and 70 each is a quarter."""
+    assert Lengths(((10, 1), (20, 1), (30, 1), (70, 1))).percentile(Fraction(percent)) == length
 
 
 # --- traces
@@ -136,6 +146,12 @@ WRONG = [
     ("isl,osl\n1,٣\n", "trace: '٣' is no number of tokens", 2, 3),
     ("isl,osl\n1,99999999999999999999\n", "trace: '99999999999999999999' is no number of tokens", 2, 3),
     ("isl,osl\n1,9999999999999999999\n", "trace: '9999999999999999999' is no number of tokens", 2, 3),
+    (f"isl,osl\n1,{2**60 + 1}\n", "trace: '1152921504606846977' is no number of tokens", 2, 3),
+    (f"isl,osl\n1,{1:020}\n", "trace: '00000000000000000001' is no number of tokens", 2, 3),
+    (f"isl,osl\n{'x' * 41},1\n", f"trace: '{'x' * 40}' is no number of tokens", 2, 1),
+    ("isl,osl,id\n1,,b\n", "trace: '' is no number of tokens", 2, 3),
+    ('id,isl,osl\n"a"",b",x,1\n', "trace: 'x' is no number of tokens", 2, 9),
+    ("id,isl,osl\nabc,1\n", "trace: a value lacks", 2, 5),
     ('id,isl,osl\n"a,b",1,oops\n', "trace: 'oops' is no number of tokens", 2, 9),
     ("isl,osl\n1\n", "trace: a value lacks", 2, 1),
     ("isl,osl\n1,\n", "trace: '' is no number of tokens", 2, 3),
@@ -145,6 +161,7 @@ WRONG = [
     ("isl,b\n1,2\n", "trace: no columns of tokens", 1, None),
     ('{"isl": 1, "osl": 2}\n{"isl": 1, "osl": "2"}\n', "trace: osl: '2' is no number of tokens", 2, 12),
     ('{"isl": 1, "osl": 2}\n{"isl": true, "osl": 2}\n', "trace: isl: 'True' is no number of tokens", 2, 2),
+    (f'{{"isl": 1, "osl": "{"y" * 41}"}}\n', f"trace: osl: '{'y' * 40}' is no number of tokens", 1, 12),
     ('{"isl": 1, "osl": 2}\n{"osl": 2}\n', "trace: isl lacks", 2, 1),
     ('{"isl": 1, "osl": 2}\n\n[1]\n', "trace: no JSON object", 3, 1),
     ('{"isl": 1, "osl": 2}\n{"isl": 1,\n', "trace: no JSON object", 2, 11),
@@ -164,6 +181,19 @@ def test_help_of_traces(tmp_path):
     found = problem(tmp_path, "when,who\n1,2\n").help or ""
     assert found == "columns: isl and osl (or ContextTokens and GeneratedTokens), or seq_len; found: when, who"
     assert (problem(tmp_path, "\n1,2\n").help or "").endswith("found: none")
+    many = problem(tmp_path, f"{'h' * 31},,3,4,5,6,7,8,9\n").help or ""
+    assert many.endswith(f"found: {'h' * 30}, 3, 4, 5, 6, 7, 8")  # of eight, one has no name
+
+
+def test_a_message_is_no_longer_than_300_letters(tmp_path):
+    key = f"i{'_' * 400}sl"
+    found = problem(tmp_path, json.dumps({key: "x", "osl": 1}))
+    assert found.message == f"trace: {key}"[:300]
+
+
+def test_the_largest_count_is_a_number_of_tokens(tmp_path):
+    assert load(tmp_path, f"seq_len\n{2**60}\n").totals == Lengths.of(2**60)
+    assert load(tmp_path, f"seq_len\n{7:019}\n").totals == Lengths.of(7)
 
 
 def test_a_quote_that_does_not_end_is_no_csv(tmp_path):
@@ -185,19 +215,35 @@ def test_deep_json_is_no_object(tmp_path):
     assert problem(tmp_path, '{"isl": 1, "osl": ' + "[" * 100_000).message == "trace: no JSON object"
 
 
-def test_bounds_of_hostile_traces(tmp_path, monkeypatch):
-    """A line without end, too many bytes, too many different lengths."""
-    monkeypatch.setattr(module, "MAX_LINE", 50)
-    assert problem(tmp_path, "isl,osl\n" + "1" * 60).message == "trace: a line of more than 50 characters"
-    monkeypatch.setattr(module, "MAX_BYTES", 30)
-    found = problem(tmp_path, "isl,osl\n" + "1,2\n" * 20)
-    assert (found.message, found.line) == ("trace: larger than 30 bytes", 7)
-    monkeypatch.undo()
-    monkeypatch.setattr(module, "MAX_LENGTHS", 3)
-    rows = "".join(f"{n},1\n" for n in range(4))
-    assert problem(tmp_path, f"isl,osl\n{rows}").message == "trace: more than 3 different lengths"
-    same_totals = "".join(f"{n},{9 - n}\n" for n in range(5))
-    assert problem(tmp_path, f"isl,osl\n{same_totals}").message == "trace: more than 3 different lengths"
+BOUNDS = [
+    ("MAX_LINE", 9, "isl,osl\n12345,78\n", None),
+    ("MAX_LINE", 8, "isl,osl\n12345,78\n", ("a line of more than 8 characters", 2)),
+    ("MAX_LINE", 7, "isl,osl\n1,2\n", ("a line of more than 7 characters", 1)),
+    ("MAX_BYTES", 16, "isl,osl\n1,2\n3,4\n", None),
+    ("MAX_BYTES", 15, "isl,osl\n1,2\n3,4\n", ("larger than 15 bytes", 3)),
+    ("MAX_BYTES", 7, "isl,osl\n1,2\n3,4\n", ("larger than 7 bytes", 1)),
+    ("MAX_LENGTHS", 2, "isl,osl\n1,1\n2,1\n1,1\n", None),
+    ("MAX_LENGTHS", 1, "isl,osl\n1,1\n2,1\n", ("more than 1 different lengths", 1)),
+    ("MAX_LENGTHS", 2, "isl,osl\n1,3\n2,2\n1,3\n", None),
+    ("MAX_LENGTHS", 1, "isl,osl\n1,3\n2,2\n3,1\n", ("more than 1 different lengths", 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "most", "content", "said"), BOUNDS, ids=[str(i) for i in range(len(BOUNDS))])
+def test_bounds_of_hostile_traces(tmp_path, monkeypatch, name, most, content, said):
+    """A line without end, too many bytes, too many totals or prompts: as many as are allowed, and one more."""
+    monkeypatch.setattr(module, name, most)
+    if said is None:
+        load(tmp_path, content)
+    else:
+        found = problem(tmp_path, content)
+        assert (found.message, found.line) == (f"trace: {said[0]}", said[1])
+
+
+def test_bounds_are_far_above_any_published_trace():
+    """256 MiB in lines of 1 MiB; half a million lengths; 128 of them allocated."""
+    bounds = module.MAX_BYTES, module.MAX_LINE, module.MAX_LENGTHS, BUCKETS
+    assert bounds == (268_435_456, 1_048_576, 524_288, 128)
 
 
 @given(st.binary(max_size=300))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning import PLAN, problems, read, resolved
 
-from kvcalc.plan.planfile import PlanSpec, Unresolved, contradictions, load_plan, read_plan
+from kvcalc.plan.planfile import PlanSpec, Unresolved, contradictions, is_file, load_plan, read_plan
 from kvcalc.plan.resolving import resolve
 from kvcalc.problems import KvcalcError
 
@@ -19,11 +19,15 @@ WRONG = [
     ("gpus: -1\n", "KV013", 3, 7, "number of GPUs must be at least 1, got -1"),
     ("gpus: 4097\n", "KV013", 3, 7, "a plan is of at most 4,096 GPUs, got 4097"),
     ("gpus: 5k\n", "KV013", 3, 7, "more are several deployments: plan one"),
+    (f"gpus: '{'0' * 36}5000.{'0' * 40}'\n", "KV013", 3, 7, f"4,096 GPUs, got {'0' * 36}5000.{'0' * 19} "),
+    ("gpus: [8]\n", "KV012", 3, 7, "as in 8"),
+    ("rate: [8]\n", "KV012", 3, 7, "as in 4"),
     ("batch_size: many\n", "KV013", 3, 13, "'many' is not a count"),
     ("seq_len: 32Q\n", "KV013", 3, 10, "write it like 8192, 32K (= 32,768) or 32k (= 32,000)"),
     ("encoder_len: -1\n", "KV013", 3, 14, "at least 0"),
     ("slo: {tpot: 50}\n", "KV012", 3, 13, "as in 50ms"),
     ("slo: {tpot: 0ms}\n", "KV013", 3, 13, "not more than 0"),
+    (f"slo: {{tpot: {'0' * 40}.{'0' * 30}ms}}\n", "KV013", 3, 13, f"'{'0' * 40}.{'0' * 19}' is not more than 0"),
     ("slo: {tpot: 50 miles}\n", "KV013", 3, 13, "units: ns, us"),
     ("slo: {tpod: 50ms}\n", "KV010", 3, 7, "did you mean tpot?"),
     ("node_link: 0GB/s\n", "KV013", 3, 12, "as in 50GB/s"),
@@ -40,6 +44,8 @@ WRONG = [
     ("tensor_parallel_size: two\n", "KV012", 3, 23, "expected an integer"),
     ("enable_expert_parallel: 1\n", "KV012", 3, 25, "expected true or false, got 1"),
     ("expect: {gpu: 1}\n", "KV010", 3, 10, "did you mean gpus?"),
+    ("lengths: ''\n", "KV013", 3, 10, "at least 1"),
+    (f"lengths: {'t' * 1001}\n", "KV013", 3, 10, "at most 1000"),
     ("batchsize: 4\n", "KV010", 3, 1, "did you mean batch_size?"),
     ("settings: [1]\n", "KV012", 3, 11, "expected a mapping, got a list"),
     # what cannot be asked together
@@ -70,6 +76,7 @@ WRONG = [
     ("lengths: nowhere.csv\n", "KV904", None, None, "cannot be read"),
     ("lengths: ../../../../etc/passwd\n", "KV904", 3, 10, "outside the plan's project"),
     ("lengths: /etc/passwd\n", "KV904", 3, 10, "outside the plan's project"),
+    (f"lengths: ../{'t' * 250}\n", "KV904", 3, 10, f"'../{'t' * 197}' lies outside the plan's project"),
     ("calibration: ~/c.json\n", "KV904", 3, 14, "outside the plan's project"),
 ]
 
@@ -92,7 +99,7 @@ def test_what_is_just_within_the_bounds_is_taken():
         "objective: cost\nprices: {h200: 1}\n", "expect: {fits: false}\n", "gpus: 3\nexpect: {gpus: 3}\n",
         "expect: {gpus: 9}\n", "gpu_memory_utilization: 1\n", "node_size: 1\n", "gpus: 4096\n", "calibration: c.json\n",
         "lengths: t.csv\nrate: 1\nslo: {ttft: 1s}\n", "isl: 5\nosl: 6\nseq_len: 11\n", "isl: 5\nseq_len: 5\n",
-        "lengths: t.csv\nosl: 6\n",
+        "lengths: t.csv\nosl: 6\n", f"lengths: {'t' * 1000}\n",
     ):  # fmt: skip
         assert list(contradictions(read(PLAN + text).spec)) == []
 
@@ -171,6 +178,10 @@ def test_a_changed_key_stands_nowhere_in_the_file():
     file = replace(read(PLAN + "engine: vllm\n"), changed=frozenset({"engine"}))
     assert file.problem("KV901", ("engine",), "no").line is None
     assert file.problem("KV901", ("model",), "no").line == 1
+    assert file.problem("KV901", (), "no").line == 1
+    inner = replace(file, changed=frozenset({"slo"}))
+    assert inner.problem("KV901", ("slo", "engine"), "no").line is None
+    assert inner.problem("KV901", ("engine", "slo"), "no").line == 3
     with pytest.raises(KvcalcError) as caught:
         resolve(replace(file.spec, engine="vlm"), file)
     assert caught.value.problems[0].line is None
@@ -195,6 +206,18 @@ def test_paths_lead_from_the_plan_file(tmp_path, monkeypatch):
     assert one.spec.model == str(inner / "m.yaml")
     assert one.spec.gpu == str(tmp_path / "plans" / "gpu.yaml")
     assert one.spec.calibration == str(inner / "c.json")
+
+
+def test_a_path_in_the_project_may_not_be_absolute(tmp_path, monkeypatch):
+    """Else a plan would say where its author keeps things, and mean nothing elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (found,) = problems(f"model: qwen3-8b\ngpu: [h200, {tmp_path}/gpu.yaml]\n")
+    assert (found.code, found.line, found.column) == ("KV904", 2, 13)
+
+
+def test_a_path_shows_that_it_is_one():
+    assert all(map(is_file, ("m.yaml", "M.YML", "config.json", "w.gguf", "./m", "/m", "~m")))
+    assert not any(map(is_file, ("-", "qwen3-8b", "yaml", "m.yaml.bak", "a/b")))
 
 
 def test_a_bare_name_is_no_file(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from planning import PLAN, dense_model, gpu, problems, read, resolved
 
+from kvcalc.plan import planfile
 from kvcalc.plan.planfile import PlanSpec
 from kvcalc.plan.resolving import answer, length_of, resolve
 from kvcalc.plan.search import MAX_GPUS
@@ -69,6 +70,19 @@ EVERY: dict[str, tuple[str, Any, Any]] = {
 def test_every_key_reaches_the_planner(key):
     text, seen, wanted = EVERY[key]
     assert seen(resolved(PLAN + text)) == wanted
+
+
+EXAMPLES = [
+    (planfile.COUNT, [8, 32 * 1024]), (planfile.GPUS, [8]), (planfile.COUNT_0, [8, 32 * 1024]),
+    (planfile.DURATION, [50 * 10**6]), (planfile.BYTES, [3 * 2**29]), (planfile.BYTE_RATE, [50 * 10**9]),
+    (planfile.DECIMAL, [Fraction(5, 2), 4]), (planfile.FRACTION, [Fraction(9, 10)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "values"), EXAMPLES, ids=[str(i) for i in range(len(EXAMPLES))])
+def test_the_examples_of_an_editor_are_what_messages_and_the_command_line_show(written, values):
+    """8 GPUs, 32K tokens, 50ms, 1.5GiB, 50GB/s, 2.5 or 4 per hour, 0.9 of the memory."""
+    assert [written.read(str(example)) for example in written.examples] == values
 
 
 def test_every_key_is_tested():
