@@ -63,6 +63,8 @@ def test_ideal_pays_for_the_encoders_tokens() -> None:
     assert capacity("ideal", spec, 1499 * ROW).max_tokens_per_request == 0
     assert capacity("ideal", spec, 1600 * ROW).max_tokens_per_request == 100
     assert capacity("ideal", spec, 2 * 1948 * ROW).concurrency == 2
+    unstated = model({"f": full(), "x": cross(8, 128)}, [("f", "x")], context=448)
+    assert capacity("ideal", unstated, 100 * ROW).max_tokens_per_request == 100
 
 
 @pytest.mark.parametrize(("engine", "block"), [("lmdeploy", 64), ("tensorrt-llm", 32)])
