@@ -81,7 +81,7 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
 
 def planned(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> Pool:
     """The pool that vLLM plans for a model."""
-    layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
+    layers = layer_streams(spec, draft_layers=True)  # behind the others: where they do not run, nothing asks for theirs
     stages = layer_stages(layers, settings.parallel)
     pages = model_pages(spec, formats, settings)
     shared = pool(pages, settings, stages)
