@@ -74,17 +74,13 @@ def _theories(spec: HardwareSpec) -> Iterator[TierTheory]:
         rate = tier.rate
         yield TierTheory(
             tier=name,
-            capacity_bytes=tier.total_bytes if isinstance(tier, Level) else spec.memory.plan_bytes,
+            capacity_bytes=tier.total_bytes,
             capacity=_capacity_text(tier) if isinstance(tier, Level) else f"as the {spec.memory.plan_basis} reports it",
             bytes_per_s=rate.bytes_per_s if rate else None,
             basis=rate.basis if rate else "",
             theory_bytes_per_s=tier.theoretical_bytes_per_s,
             theory=tier.theory or "",
-            quoted=tuple(
-                f"{', '.join(figure for figure in (q.capacity, q.bandwidth) if figure)} in {q.source}"
-                + (f": {q.note}" if q.note else "")
-                for q in tier.quoted
-            ),
+            quoted=tuple(f"{q.printed} in {q.source}{f': {q.note}' if q.note else ''}" for q in tier.quoted),
             measured=tuple(f"{m.value} ({m.what}; {m.machine}, {m.date})" for m in tier.measured),
         )
 

@@ -18,6 +18,7 @@ from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec
 from kvcalc.steps import Convention, Phase
 from kvcalc.traffic import Traffic, kept_bytes, traffic
+from kvcalc.units import format_rate
 from kvcalc.weight_traffic import ONE_RANK, Shards
 from kvcalc.weights.formats import WEIGHT_FORMATS
 from kvcalc.weights.ledger import WeightScheme, weight_bytes_per_stage, weight_scheme
@@ -34,6 +35,10 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "fp32": (),
 }
 """Where the accelerator has no unit for a type, operands are widened and multiplied in the next."""
+
+
+BEYOND = 1.05
+"""No memory is read so much faster than its published rate: what claims it is another GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,11 @@ class Ceilings:
         known = ", ".join(self.flops_per_s)
         raise usage_error(f"{self.gpu} states no peak for {dtype}", help=f"it has: {known}")
 
+    @property
+    def assumption(self) -> str:
+        """What times under these ceilings rest on."""
+        return self.calibration or "published peaks: times are bounds, never predictions"
+
     def ridge(self, dtype: str) -> Fraction:
         """FLOP/B at which memory and arithmetic take equally long."""
         return Fraction(self.compute(dtype)[1], self.bytes_per_s)
@@ -80,13 +90,17 @@ def ceilings(hardware: HardwareSpec, calibration: Calibration | None = None) -> 
     """The accelerator's peaks times its named efficiencies (1.0 unless its file gives one), or measured ceilings.
 
     Raises:
-        KvcalcError: the spec gives no memory bandwidth.
+        KvcalcError: the spec gives no memory bandwidth, or the calibration is of a faster memory.
     """
     rate = hardware.memory.rate
     measured = calibration.bytes_per_s if calibration else None
     if rate is None and measured is None:
         raise usage_error(f"{hardware.name} states no memory bandwidth", help="add memory.bandwidth to its file")
     published = rate.bytes_per_s if rate else 0
+    if calibration and measured and published and measured > BEYOND * published:
+        found, states = (format_rate(each, "B/s") for each in (measured, published))
+        message = f"{calibration.label} reads {found}, but {hardware.name} {states} at most"
+        raise usage_error(message, help="a calibration holds for the kind of GPU that it was measured on")
     memory = _share(published, hardware.efficiency_of("memory_bandwidth").value)
     compute = hardware.efficiency_of("compute").value
     peaks = {str(dtype): _share(peak.exact, compute) for dtype, peak in hardware.peak.items()}
@@ -288,8 +302,7 @@ def _needed(spec: ModelSpec, counted: Traffic, workload: Workload, scheme: Weigh
 
 
 def _assumptions(counted: Traffic, limits: Ceilings) -> tuple[str, ...]:
-    ceiling = limits.calibration or "published peaks: times are bounds, never predictions"
-    found = [ceiling, f"kernels: {counted.convention}; components run one after another"]
+    found = [limits.assumption, f"kernels: {counted.convention}; components run one after another"]
     if counted.shards:
         found.append(f"one rank of {counted.shards}, without communication between ranks")
     return tuple(found)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
+from kvcalc.engines.checks import longest_that_fits
 from kvcalc.footprint import Workload, sequence_bytes, workload_for
-from kvcalc.formats import Role
+from kvcalc.formats import Role, ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.roofline import Calibration, Ceilings, ceilings, points
 from kvcalc.spec.hardware import HardwareSpec, HostLink, Level, Tier
@@ -26,8 +27,11 @@ OPERAND_BYTES = 2
 TILE_QUERIES = 64
 """Rows of one warpgroup's matrix instruction on Hopper, and of FlashMLA's query tile."""
 TILE_STEP = 16
+"""Inner dimension of the matrix instructions: 32 bytes of 16-bit operands (PTX ISA, wgmma .k16)."""
 STAGES = 2
 """Tiles of K and V in flight: one is multiplied while the next arrives."""
+FARTHEST = 2**40
+"""Tokens at which a break-even is still looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +142,9 @@ def tiers(
     Raises:
         KvcalcError: no length is known, a stream cannot be stored in the chosen format, or a rate is zero.
     """
-    for given in (storage_bytes_per_s, pool_bytes_per_s):
+    for name, given in (("storage", storage_bytes_per_s), ("pool", pool_bytes_per_s)):
         if given is not None and given <= 0:
-            raise usage_error("a rate must be more than 0", help="as in --storage 7GB/s")
+            raise usage_error(f"the {name}'s rate must be more than 0 B/s", help=f"as in --{name} 7GB/s")
     workload, warnings = workload_for(
         spec, batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len, formats=formats
     )
@@ -176,7 +180,7 @@ def tiers(
         tiles=_tiles(spec, hardware),
         calibration=limits.calibration,
         assumptions=(
-            limits.calibration or "published peaks: times are bounds, never predictions",
+            limits.assumption,
             f"kernels: {counted.convention}",
         ),
         warnings=warnings,
@@ -199,17 +203,15 @@ class _Rung:
     quoted: tuple[str, ...] = ()
 
 
-_TITLES: Mapping[str, str] = {"sram": "SRAM", "l2": "L2 cache", "l3": "memory-side cache", "memory": "memory"}
+_CACHES: Mapping[str, str] = {"sram": "SRAM", "l2": "L2 cache", "l3": "memory-side cache"}
 
 
 def _ladder(hardware: HardwareSpec, limits: Ceilings, storage: int | None, pool: int | None) -> Iterator[_Rung]:
     """The levels of the hierarchy as the accelerator reads from them, nearest first."""
     for name, tier in hardware.tiers().items():
-        if name in ("memory", "host_dram"):
-            continue
-        capacity = getattr(tier, "total_bytes", None)
-        yield _rung(name, f"{_TITLES[name]}{_units(tier)}", tier, capacity)
-    memory = _rung("memory", hardware.memory.technology, hardware.memory, hardware.memory.plan_bytes)
+        if name in _CACHES:
+            yield _rung(name, f"{_CACHES[name]}{_units(tier)}", tier)
+    memory = _rung("memory", hardware.memory.technology, hardware.memory)
     if limits.calibration:
         memory = replace(memory, bytes_per_s=limits.bytes_per_s, basis="measured", source=limits.calibration)
     yield memory
@@ -229,7 +231,7 @@ def _ladder(hardware: HardwareSpec, limits: Ceilings, storage: int | None, pool:
             )
 
 
-def _rung(name: str, title: str, tier: Tier, capacity: int | None) -> _Rung:
+def _rung(name: str, title: str, tier: Tier) -> _Rung:
     rate = tier.rate
     basis, source = (rate.basis, rate.source) if rate else ("", "")
     speed = rate.bytes_per_s if rate else None
@@ -237,14 +239,14 @@ def _rung(name: str, title: str, tier: Tier, capacity: int | None) -> _Rung:
         best = max(tier.measured, key=lambda measurement: measurement.exact)
         speed, basis, source = best.exact, "measured", best.source
     return _Rung(
-        name=name, title=title, capacity_bytes=capacity, bytes_per_s=speed, basis=basis, source=source,
-        quoted=tuple(_quotes(tier)),
+        name=name, title=title, capacity_bytes=tier.total_bytes, bytes_per_s=speed, basis=basis, source=source,
+        quoted=tuple(f"{quote.printed} ({quote.source})" for quote in tier.quoted),
     )  # fmt: skip
 
 
 def _host(level: Level, link: HostLink | None) -> _Rung:
     """Host memory through its link: the slower of the two counts."""
-    dram = _rung("host_dram", "host DRAM", level, level.total_bytes)
+    dram = _rung("host_dram", "host DRAM", level)
     if link is None or (dram.bytes_per_s is not None and dram.bytes_per_s <= link.per_direction.exact):
         return dram
     return replace(
@@ -255,12 +257,6 @@ def _host(level: Level, link: HostLink | None) -> _Rung:
 
 def _units(tier: Tier) -> str:
     return f" of {tier.units.exact} {tier.unit}s" if tier.units and tier.unit else ""
-
-
-def _quotes(tier: Tier) -> Iterator[str]:
-    for quote in tier.quoted:
-        figures = ", ".join(figure for figure in (quote.capacity, quote.bandwidth) if figure)
-        yield f"{figures} ({quote.source})"
 
 
 def _line(spec: ModelSpec, workload: Workload, rung: _Rung, kept: int, read: int) -> TierLine:
@@ -292,13 +288,7 @@ def _longest(spec: ModelSpec, workload: Workload, capacity: int) -> int | None:
     def fits(tokens: int) -> bool:
         return sequence_bytes(groups, tokens, workload.formats, workload.encoder_len) <= capacity
 
-    if fits(MAX_COUNT):
-        return None
-    low, high = 0, MAX_COUNT
-    while low + 1 < high:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return None if fits(MAX_COUNT) else longest_that_fits(fits, MAX_COUNT)
 
 
 def _recompute_s(spec: ModelSpec, workload: Workload, tokens: int, limits: Ceilings, scheme: WeightScheme) -> float:
@@ -326,19 +316,13 @@ def _restores(
             bytes_per_s=rate,
             restore_s=_kept(spec, workload, workload.seq_len) / rate,
             faster=pays(workload.seq_len),
-            break_even_tokens=_first(pays, 2**40),
+            break_even_tokens=_first(pays, FARTHEST),
         )
 
 
 def _first(holds: Callable[[int], bool], limit: int) -> int | None:
     """Smallest n in 1..limit from which on `holds(n)`."""
-    if not holds(limit):
-        return None
-    low, high = 0, limit
-    while low + 1 < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+    return longest_that_fits(lambda n: not holds(n), limit) + 1 if holds(limit) else None
 
 
 def _tiles(spec: ModelSpec, hardware: HardwareSpec) -> tuple[TileFit, ...]:
@@ -357,12 +341,15 @@ def _tiles(spec: ModelSpec, hardware: HardwareSpec) -> tuple[TileFit, ...]:
 
 
 def _tile(label: str, sram: int, rows: list[Stream]) -> TileFit:
-    """Rows of one head; K = V of a latent lies there once, and its streams share one tile."""
+    """Rows of one head; K = V of a latent lies there once, and its streams share one tile.
+
+    The paper's blocks: FlashAttention, arXiv 2205.14135, algorithm 1, line 1, with M and d in elements.
+    """
     query = rows[0].width
     row = sum({stream.role: stream.width for stream in rows}.values())
     queries = TILE_QUERIES * query * OPERAND_BYTES
     keys = max(0, sram - queries) // (STAGES * row * OPERAND_BYTES) // TILE_STEP * TILE_STEP
-    columns = -(-(sram // OPERAND_BYTES) // (4 * query))
+    columns = ceil_div(sram // OPERAND_BYTES, 4 * query)
     return TileFit(
         label=label, sram_bytes=sram, queries=TILE_QUERIES, keys=keys,
         bytes=queries + keys * STAGES * row * OPERAND_BYTES,

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from kvcalc.importers.defaults import class_defaults, transformers_version
 from kvcalc.problems import KvcalcError
+from kvcalc.spec.document import Document, Loc
 from kvcalc.spec.model import MAX_LAYERS
-from kvcalc.spec.yamlio import Document, Loc
 
 MAX_CONFIG = 4 * 2**20
 """Bytes of a config.json: one that lists the format of each matrix takes 3 MB (MiniMax-M3-NVFP4)."""

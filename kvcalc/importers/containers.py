@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvcalc.importers.config import Config
-from kvcalc.spec.yamlio import Document
+from kvcalc.spec.document import Document
 
 _TEXT = ("text_config",)
 CONTAINERS: Mapping[str, tuple[tuple[str, ...], str]] = {

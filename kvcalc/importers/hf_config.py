@@ -24,7 +24,7 @@ from kvcalc.importers.looks import LOOKS, unread
 from kvcalc.importers.refused import REFUSED
 from kvcalc.importers.shapes import Names, heads_of, layer_count, layout
 from kvcalc.problems import KvcalcError, did_you_mean
-from kvcalc.spec.yamlio import Document, Loc
+from kvcalc.spec.document import Document, Loc
 
 FAMILIES: Mapping[str, Family] = {
     **DENSE, **WINDOW, **LEGACY, **MLA, **SPARSE_HEADS, **MAMBA, **LINEAR_ATTENTION, **ENCDEC,

@@ -12,9 +12,12 @@ from typing import Any
 from kvcalc.problems import KvcalcError, Problem
 
 MAX_BYTES = 2**20
+"""Of a spec: more than a hundred times the largest shipped one."""
 
 Loc = tuple[str | int, ...]
 """Keys and indices from the root to a node."""
+Fault = tuple[Loc, str, str | None]
+"""(place, what is wrong, what to do): what a schema cannot see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def read_bytes(path: str, most: int = MAX_BYTES) -> tuple[str, bytes]:
 
 def _bounded(name: str, content: bytes, most: int) -> bytes:
     if len(content) > most:
-        message = f"larger than {most:,} bytes: no spec is"
+        message = f"larger than {most:,} bytes, the most that is read of such a file"
         raise KvcalcError(Problem(code="KV001", message=message, path=name, line=1, column=1))
     return content
 

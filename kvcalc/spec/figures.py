@@ -159,6 +159,11 @@ class Quote:
     bandwidth: Annotated[_Written, Unit(tuple(BYTE_RATE_UNITS), "19 TB/s")] | None = None
     note: Text | None = None
 
+    @property
+    def printed(self) -> str:
+        """As in `20 MB, 19 TB/s`."""
+        return ", ".join(figure for figure in (self.capacity, self.bandwidth) if figure)
+
 
 Figure = Count | ByteSize | ByteRate | OpRate | Frequency | Power | Measurement
 

@@ -11,7 +11,7 @@ from annotated_types import Gt, Le
 
 from kvcalc.fields import STRICT, Name, Text
 from kvcalc.problems import KvcalcError
-from kvcalc.spec.document import Loc
+from kvcalc.spec.document import Fault, Loc
 from kvcalc.spec.figures import (
     ByteRate,
     ByteSize,
@@ -92,6 +92,11 @@ class Tier:
         return Rate(bytes_per_s=theory, basis="theory", kind="theory", source=self.theory)
 
     @property
+    def total_bytes(self) -> int | None:
+        """Capacity of the whole tier; None where it is not known."""
+        return None
+
+    @property
     def _count(self) -> int:
         return self.units.exact if self.units else 1
 
@@ -135,6 +140,11 @@ class Memory(Tier):
     def plan_bytes(self) -> int:
         """The memory that plans divide, in bytes."""
         return (self.application or self.driver or self.vendor).exact
+
+    @property
+    def total_bytes(self) -> int | None:
+        """What plans divide."""
+        return self.plan_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,10 +229,6 @@ class HardwareSpec:
     def peak_ops_per_s(self, dtype: str) -> int | None:
         """Dense operations per second on inputs of `dtype`; None where the accelerator prints no such rate."""
         return next((rate.exact for name, rate in self.peak.items() if name == dtype), None)
-
-
-Fault = tuple[Loc, str, str | None]
-"""Place, message, help."""
 
 
 def contradictions(spec: HardwareSpec) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from kvcalc.attention import Attention, AttentionKind
 from kvcalc.fields import STRICT, Name, Size, Size0, Text
 from kvcalc.layout import CacheGroup, CacheLayout
-from kvcalc.spec.document import Loc
+from kvcalc.spec.document import Fault, Loc
 from kvcalc.spec.ffn import FfnKind
 
 if TYPE_CHECKING:
@@ -291,10 +291,6 @@ def layer_groups(spec: ModelSpec, entries: tuple[LayerEntry, ...] | None = None)
         )
         for names, where in indices.items()
     )
-
-
-Fault = tuple[Loc, str, str | None]
-"""(place, what is wrong, what to do)"""
 
 
 def contradictions(spec: ModelSpec) -> Iterator[Fault]:

@@ -15,8 +15,9 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from kvcalc.problems import KvcalcError, Problem, did_you_mean
+from kvcalc.spec.document import Document, Loc
 from kvcalc.spec.model import MAX_FAULTS, ModelSpec, contradictions
-from kvcalc.spec.yamlio import Document, Loc, load_yaml
+from kvcalc.spec.yamlio import load_yaml
 
 T = TypeVar("T")
 

@@ -108,7 +108,7 @@ def test_a_cache_without_weights() -> None:
 
 
 def test_rates_are_positive() -> None:
-    with pytest.raises(KvcalcError, match="more than 0"):
+    with pytest.raises(KvcalcError, match="the storage's rate must be more than 0"):
         tiers(model((1, mla(8))), H200, seq_len=1, storage_bytes_per_s=0)
 
 
