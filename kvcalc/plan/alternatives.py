@@ -50,8 +50,8 @@ def alternatives(request: Request, search: Search, found: Minimum) -> Iterator[A
     if request.scheme.default.element_bits > 8:
         lighter = replace(request, scheme=weight_scheme(request.spec, "fp8"))
         yield from ask("fp8 weights", lighter, hardware, most)
-    if request.demand.batch_size is not None and request.demand.isl is None:
-        half = max(1, request.demand.lengths.longest // 2)
+    half = request.demand.lengths.longest // 2
+    if half and request.demand.batch_size is not None and request.demand.isl is None:
         shorter = replace(request.demand, lengths=Lengths.of(half), decoded=None)
         yield from ask(f"half the length ({half:,} tokens)", replace(request, demand=shorter), hardware, most)
     larger = [
@@ -60,4 +60,4 @@ def alternatives(request: Request, search: Search, found: Minimum) -> Iterator[A
         if not spec.announced and spec.vendor == hardware.vendor and spec.memory.plan_bytes > hardware.memory.plan_bytes
     ]
     others = [a for spec in larger for a in ask("another GPU", request, spec, most)]
-    yield from sorted(others, key=lambda a: (a.gpus or 0, a.gpu))[:OTHERS]
+    yield from sorted(others, key=lambda a: (a.gpus, a.gpu))[:OTHERS]

@@ -76,7 +76,7 @@ class Network:
     def _rate(self, ranks: int) -> int:
         spec = self.hardware
         link = spec.scale_up
-        if link is None or (spec.host_link is None and link.per_peer is None):
+        if link is None:
             return self.inside
         if ranks > link.domain_size.exact and spec.host_link is not None:
             return min(self.inside, spec.host_link.per_direction.exact)
@@ -103,12 +103,14 @@ class Network:
             return 0.0
         local, nodes = min(ranks, self.node), self.nodes(ranks)
         inside = lacks / self.rate(local)
-        return max(inside, whole * (nodes - 1) / nodes / local / self.node_link) if nodes > 1 else inside
+        return max(inside, whole * (nodes - 1) / nodes / local / self.node_link)
 
     def exchange_s(self, ranks: int, size: float, routing: Routing) -> float:
         """Seconds in which a rank sends `size` bytes of tokens to the ranks that hold their experts."""
+        if ranks == 1:
+            return 0.0
         local, nodes = min(ranks, self.node), self.nodes(ranks)
-        inside = (local - 1) * (1 - routing.missed(1 / ranks)) / self.rate(local) if local > 1 else 0.0
+        inside = (local - 1) * (1 - routing.missed(1 / ranks)) / self.rate(local)
         outside = (nodes - 1) * (1 - routing.missed(local / ranks)) / self.node_link
         return size * max(inside, outside)
 

@@ -68,9 +68,8 @@ class Alternative:
 
     change: str
     gpu: str
-    gpus: int | None
-    """None: not below the limit."""
-    label: str | None
+    gpus: int
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,5 +73,5 @@ def missed_bound(plan: GpuPlan, report: PlanReport) -> tuple[Loc, str] | None:
 
 def _alternatives(plan: GpuPlan) -> str | None:
     """What would do, as far as the plan has looked."""
-    found = [f"{near.change}: {near.gpus:,} x {near.gpu}" for near in plan.alternatives if near.gpus is not None]
+    found = [f"{near.change}: {near.gpus:,} x {near.gpu}" for near in plan.alternatives]
     return "; ".join(found[:3]) or None

@@ -228,6 +228,8 @@ def test_utilisation_keeps_a_share_back():
     found = ledger(job(dense_model(), utilization=Fraction(9, 10)), Layout(), memory=1_000_000_007)
     assert (found.terms[0].name, found.terms[0].bytes) == ("reserve", 1_000_000_007 - 900_000_007)
     assert found.terms[0].source == "engine keeps 10 % of the GPU's total memory"
+    charged = job(dense_model(), utilization=Fraction(9, 10), overheads={"framework": 10**6})
+    assert ledger(charged, Layout(), memory=1_000_000_007).terms[0].bytes == found.terms[0].bytes
 
 
 def test_an_overhead_that_the_engine_does_not_have():

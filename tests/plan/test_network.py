@@ -37,6 +37,8 @@ def test_a_link_to_each_neighbour_gives_more_with_more_of_them():
     """MI300X: 7 links of 64 GB/s, one to each peer: 2 ranks send at 64 GB/s, 8 at 448."""
     mesh = Network(gpu(name="mi300x"), 8)
     assert [mesh.rate(ranks) for ranks in (1, 2, 5, 8, 16)] == [64e9, 64e9, 256e9, 448e9, 448e9]
+    assert mesh.hop_s(1, 1, 9e9) == pytest.approx(9e9 / 64e9)
+    assert Network(replace(gpu(name="mi300x"), host_link=None), 8).rate(2) == 64e9
 
 
 def test_beyond_a_bridge_lies_the_host():
@@ -45,6 +47,21 @@ def test_beyond_a_bridge_lies_the_host():
     assert bridge.rate(2) > bridge.rate(4)
     assert bridge.rate(4) == 32 * 10**9
     assert bridge.rate(100) == bridge.rate(8)
+
+
+def test_a_hop_is_between_two():
+    """A link whose domain is one GPU reaches nobody: the next stage lies over PCIe 4.0 x16."""
+    card = gpu(name="rtx-3090")
+    assert card.scale_up is not None
+    alone = replace(card.scale_up, domain_size=replace(card.scale_up.domain_size, value=1))
+    assert Network(replace(card, scale_up=alone), 8).hop_s(1, 1, 8e9) == pytest.approx(8e9 / 32e9)
+
+
+def test_what_a_network_remembers_is_no_part_of_it():
+    used = Network(gpu(), 8)
+    assert used.rate(2) == 450e9
+    assert used == Network(gpu(), 8)
+    assert "450000000000" not in repr(used).partition("node=")[2]
 
 
 def test_all_reduce():
@@ -65,6 +82,7 @@ def test_gather():
     assert SWITCHED.gather_s(1, 5e9, 9e9) == 0
     assert SWITCHED.gather_s(8, 5e9, 9e9) == pytest.approx(5e9 / 450e9)
     assert SWITCHED.gather_s(16, 5e9, 90e9) == pytest.approx(90e9 / 2 / 8 / 50e9)
+    assert SWITCHED.gather_s(24, 5e9, 90e9) == pytest.approx(90e9 * 2 / 3 / 8 / 50e9)
     assert SWITCHED.gather_s(16, 5e9, 1e9) == pytest.approx(5e9 / 450e9)
 
 
@@ -77,14 +95,20 @@ def test_a_token_misses_a_rank_as_often_as_counting_says(experts, chosen, ranks)
     assert Routing(experts=experts, chosen=chosen).missed(1 / ranks) == pytest.approx(exact, abs=1e-12)
 
 
+def test_no_token_misses_more_experts_than_it_leaves():
+    """Whoever draws 4 of 5 leaves one out, so two and a half never."""
+    assert Routing(experts=5, chosen=4).missed(0.5) == 0
+
+
 def test_exchange():
     """2 of 8 experts over 4 ranks of 2: a token misses a rank in C(6, 2) / C(8, 2) = 15 / 28 of all choices.
 
-    So each of the 3 others is sent 13 / 28 of the bytes.
+    So each of the 3 others is sent 13 / 28 of the bytes; of 2 ranks of 4, C(4, 2) / C(8, 2) = 6 / 28 miss one.
     """
     routing = Routing(experts=8, chosen=2)
     assert SWITCHED.exchange_s(4, 7e9, routing) == pytest.approx(7e9 * 3 * 13 / 28 / 450e9)
-    assert SWITCHED.exchange_s(1, 7e9, routing) == 0
+    assert SWITCHED.exchange_s(2, 7e9, routing) == pytest.approx(7e9 * (1 - 6 / 28) / 450e9)
+    assert Network(replace(gpu(), scale_up=None, host_link=None), 8).exchange_s(1, 7e9, routing) == 0
 
 
 def test_exchange_between_nodes():
