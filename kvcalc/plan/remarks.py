@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from kvcalc.plan.ledger import Job
@@ -22,6 +23,20 @@ def of_lengths(request: Request) -> Iterator[str]:
     limit = request.options.get("max_model_len")
     if limit is not None and longest > limit:
         yield f"{longest:,} tokens exceed max_model_len ({limit:,}): {request.engine.name} refuses such a request"
+
+
+def of_calibration(request: Request, gpus: Sequence[HardwareSpec]) -> Iterator[str]:
+    """Of ceilings of a machine that no name of the GPU fits: h100 (of h100-sxm) is a word of NVIDIA H100 80GB HBM3."""
+    if request.calibration is not None:
+        words = set(re.findall(r"[a-z0-9]+", request.calibration.label.lower()))
+        for hardware in gpus:
+            names = (name.lower().split("-") for name in (hardware.name, *hardware.aliases))
+            if words.isdisjoint(next((part for part in name if _numbered(part)), "") for name in names):
+                yield f"{request.calibration.label}: is that a {hardware.name}?"
+
+
+def _numbered(part: str) -> bool:
+    return any(map(str.isdigit, part))
 
 
 def of_batches(request: Request, job: Job, gpus: Sequence[HardwareSpec], plans: Sequence[GpuPlan]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from kvcalc.plan.request import OBJECTIVES, Request
 from kvcalc.plan.search import MAX_GPUS
 from kvcalc.plan.times import NODE_LINK
 from kvcalc.problems import KvcalcError, usage_error
-from kvcalc.roofline import Calibration
+from kvcalc.roofline import Calibration, ceilings
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.hardware_catalog import find_hardware
 from kvcalc.spec.model import ModelSpec
@@ -99,7 +99,7 @@ def resolve(
         max_gpus=_most_gpus(spec, at),
         objective=spec.objective,
         prices=_prices(spec, at),
-        calibration=_calibration(spec, at),
+        calibration=_calibration(spec, gpus[0], at),
         alternatives=alternatives,
         remarks=tuple(_remarks(spec, found)),
     )
@@ -272,9 +272,13 @@ def _prices(spec: PlanSpec, at: _Places) -> dict[str, float]:
     return found
 
 
-def _calibration(spec: PlanSpec, at: _Places) -> Calibration | None:
+def _calibration(spec: PlanSpec, hardware: HardwareSpec, at: _Places) -> Calibration | None:
     with at("calibration"):
-        return load_calibration(spec.calibration) if spec.calibration is not None else None
+        if spec.calibration is None:
+            return None
+        found = load_calibration(spec.calibration)
+        ceilings(hardware, found)  # refuses those of another GPU
+        return found
 
 
 _PINS = {

@@ -12,9 +12,11 @@ from planning import PLAN, dense_model, gpu, problems, read, resolved
 
 from kvcalc.plan import planfile
 from kvcalc.plan.planfile import PlanSpec
+from kvcalc.plan.planning import plan
 from kvcalc.plan.resolving import answer, length_of, resolve
 from kvcalc.plan.search import MAX_GPUS
 from kvcalc.plan.times import NODE_LINK
+from kvcalc.problems import KvcalcError
 from kvcalc.spec.catalog import find_model
 
 # --- every key
@@ -133,6 +135,45 @@ def test_totals_alone_are_timed_at_their_mean(tmp_path):
     (tmp_path / "trace.csv").write_text("seq_len\n100\n300\n")
     found = resolved(PLAN + "lengths: trace.csv\n", str(tmp_path / "plan.yaml")).request.demand
     assert (found.isl, found.osl, found.decoded, found.seq_len) == (None, None, 200, 200)
+
+
+def calibrated(folder, gpu: str, device: str, rate: float):
+    """The plan of a calibration that was measured on `device`."""
+    report = {"machine": {"device": device}, "ceilings": {"read_bytes_per_s": rate, "gemm_flops_per_s": {"bf16": 7e14}}}
+    (folder / "c.json").write_text(json.dumps(report))
+    found = resolved(
+        f"model: qwen3-8b\ngpu: {gpu}\ncalibration: c.json\ngpus: 1\nseq_len: 9\n", str(folder / "plan.yaml")
+    )
+    return plan(found.request, found.hardware)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device"),
+    [
+        ("h200", "NVIDIA H200"), ("h100-sxm", "NVIDIA H100 80GB HBM3"), ("a100-80gb", "NVIDIA A100-SXM4-80GB"),
+        ("rtx-4090", "NVIDIA GeForce RTX 4090"), ("mi300x", "AMD Instinct MI300X"),
+        ("gh200-96gb", "NVIDIA GH200 480GB"),
+    ],
+)  # fmt: skip
+def test_a_calibration_of_the_gpu_itself_is_taken(tmp_path, gpu, device):
+    assert calibrated(tmp_path, gpu, device, 9e11).warnings == ()
+
+
+def test_a_calibration_of_another_gpu_is_asked_about_and_one_beyond_the_peak_refused(tmp_path):
+    """An H200 reads 4.57 TB/s: less than a B200 could, and more than an H100's 3.35."""
+    assert calibrated(tmp_path, "b200", "NVIDIA H200", 4.57e12).warnings == (
+        "calibrated on NVIDIA H200: is that a b200?",
+    )
+    assert calibrated(tmp_path, "h200", "NVIDIA GH200", 4e12).warnings == (
+        "calibrated on NVIDIA GH200: is that a h200?",
+    )
+    with pytest.raises(KvcalcError) as caught:
+        calibrated(tmp_path, "h100", "NVIDIA H200", 4.57e12)
+    (found,) = caught.value.problems
+    assert (found.message, found.line) == (
+        "calibrated on NVIDIA H200 reads 4.57 TB/s, but h100-sxm 3.35 TB/s at most",
+        3,
+    )
 
 
 def test_a_calibration_is_read(tmp_path):
