@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Union
 
 from kvcalc.problems import usage_error
 from kvcalc.units import MAX_COUNT, parse_byte_rate, parse_bytes, parse_count, parse_duration_ns
@@ -199,6 +199,29 @@ def formats(dtype: Dtype) -> FormatChoice:
     from kvcalc.cache_dtypes import FormatChoice, parse_kv_cache_dtype
 
     return dtype if isinstance(dtype, FormatChoice) else parse_kv_cache_dtype(dtype)
+
+
+class Asked(TypedDict):
+    """A workload by the names of the rooms' arguments."""
+
+    batch_size: int
+    seq_len: int | None
+    encoder_len: int | None
+    formats: FormatChoice
+
+
+def workload(batch_size: Count, seq_len: Count | None, kv_cache_dtype: Dtype, encoder_len: Count | None) -> Asked:
+    """The arguments of a workload, read.
+
+    Raises:
+        KvcalcError: no count, or an unknown format.
+    """
+    return {
+        "batch_size": count(batch_size, "batch_size"),
+        "seq_len": optional_count(seq_len, "seq_len"),
+        "encoder_len": optional_count(encoder_len, "encoder_len", minimum=0),
+        "formats": formats(kv_cache_dtype),
+    }
 
 
 def engine_of(engine: EngineName) -> Engine:

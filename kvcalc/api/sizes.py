@@ -16,14 +16,13 @@ from kvcalc.api.arguments import (
     Model,
     Path,
     Share,
-    count,
     engine_of,
-    formats,
     gpu_spec,
     model_spec,
     optional_count,
     share,
     size_in_bytes,
+    workload,
 )
 from kvcalc.problems import usage_error
 
@@ -85,10 +84,7 @@ def size(
 
     return size_models(
         _specs(models, max_model_len),
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
+        **workload(batch_size, seq_len, kv_cache_dtype, encoder_len),
     )
 
 
@@ -137,10 +133,7 @@ def allocate(
         _specs(models, max_model_len),
         found,
         found.configure(parallel=parallel, max_model_len=context, **settings),
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
+        **workload(batch_size, seq_len, kv_cache_dtype, encoder_len),
         memory=_memory(gpu_memory, kv_cache_memory_bytes, gpu_memory_utilization, overheads or {}),
     )
 
@@ -176,10 +169,7 @@ def compare(
     _refuse_none(candidates)
     return compare_models(
         candidates,
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
+        **workload(batch_size, seq_len, kv_cache_dtype, encoder_len),
     )
 
 
@@ -200,14 +190,8 @@ def explain(
     from kvcalc.footprint import workload_for
 
     spec = model_spec(model)
-    workload, _ = workload_for(
-        spec,
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
-    )
-    return explain_model(spec, workload)
+    asked, _ = workload_for(spec, **workload(batch_size, seq_len, kv_cache_dtype, encoder_len))
+    return explain_model(spec, asked)
 
 
 def diff(
@@ -245,12 +229,7 @@ def diff(
         file = load_plan(os.fspath(plan))
         question = asked_by(file.spec, file)
     else:
-        question = Question(
-            batch_size=count(batch_size, "batch_size"),
-            seq_len=optional_count(seq_len, "seq_len"),
-            encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-            formats=formats(kv_cache_dtype),
-        )
+        question = Question(**workload(batch_size, seq_len, kv_cache_dtype, encoder_len))
         if gpu is not None:
             question = asked_by(
                 PlanSpec(

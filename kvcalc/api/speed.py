@@ -22,8 +22,8 @@ from kvcalc.api.arguments import (
     formats,
     gpu_spec,
     model_spec,
-    optional_count,
     share,
+    workload,
 )
 
 if TYPE_CHECKING:
@@ -67,10 +67,7 @@ def tiers(
     return model_tiers(
         spec,
         gpu_spec(gpu),
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
+        **workload(batch_size, seq_len, kv_cache_dtype, encoder_len),
         convention=_convention(convention),
         scheme=weight_scheme(spec, weight_dtype),
         storage_bytes_per_s=bytes_per_s(storage, "storage"),
@@ -116,10 +113,7 @@ def roofline(
     return model_roofline(
         spec,
         gpu_spec(gpu),
-        batch_size=count(batch_size, "batch_size"),
-        seq_len=optional_count(seq_len, "seq_len"),
-        encoder_len=optional_count(encoder_len, "encoder_len", minimum=0),
-        formats=formats(kv_cache_dtype),
+        **workload(batch_size, seq_len, kv_cache_dtype, encoder_len),
         phase=phase,
         convention=_convention(convention),
         attention_dtype=compute_dtype,

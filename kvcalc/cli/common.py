@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 
 import typer
 
 from kvcalc.render.document import Document
+
+if TYPE_CHECKING:
+    from kvcalc.cache_dtypes import FormatChoice
 
 Report = TypeVar("Report")
 
@@ -43,6 +46,31 @@ DtypeOption = Annotated[
         "--kv-cache-dtype", metavar="FORMAT", help="One format, or per stream: key=q8_0,value=q4_0; see `list formats`."
     ),
 ]
+
+
+class Asked(TypedDict):
+    """The workload that options ask for, by the names of the rooms' arguments."""
+
+    batch_size: int
+    seq_len: int | None
+    encoder_len: int | None
+    formats: FormatChoice
+
+
+def workload_of(batch_size: str, seq_len: str | None, kv_cache_dtype: str, encoder_len: str | None) -> Asked:
+    """The options of a workload, read.
+
+    Raises:
+        KvcalcError: no count, or an unknown format.
+    """
+    from kvcalc.cache_dtypes import parse_kv_cache_dtype
+
+    return {
+        "batch_size": parsed_count(batch_size, "--batch-size") or 1,
+        "seq_len": parsed_count(seq_len, "--seq-len"),
+        "encoder_len": parsed_count(encoder_len, "--encoder-len", minimum=0),
+        "formats": parse_kv_cache_dtype(kv_cache_dtype),
+    }
 
 
 def emit(name: str, report: Report, view: Callable[[Report], Document], output: Output) -> None:

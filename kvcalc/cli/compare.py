@@ -14,8 +14,8 @@ from kvcalc.cli.common import (
     OutputOption,
     SeqLenOption,
     emit,
-    parsed_count,
     warn,
+    workload_of,
 )
 
 
@@ -39,7 +39,6 @@ def compare(
 
     Example: kvcalc compare qwen-72b --as mha,gqa:8,mqa,mla:512+64,kv:int4-g32 -s 32K
     """
-    from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.cli.models import find_model, split_what_if
     from kvcalc.comparison import compare as compare_models
     from kvcalc.render.comparison import compare_document
@@ -54,10 +53,7 @@ def compare(
         candidates += [(spec, parse_variant(text)) for text in (variants.split(",") if variants else ())]
     report = compare_models(
         candidates,
-        batch_size=parsed_count(batch_size, "--batch-size") or 1,
-        seq_len=parsed_count(seq_len, "--seq-len"),
-        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
-        formats=parse_kv_cache_dtype(kv_cache_dtype),
+        **workload_of(batch_size, seq_len, kv_cache_dtype, encoder_len),
     )
     warn(*report.warnings)
     emit("compare", report, compare_document, output)

@@ -16,8 +16,8 @@ from kvcalc.cli.common import (
     OutputOption,
     SeqLenOption,
     emit,
-    parsed_count,
     warn,
+    workload_of,
 )
 from kvcalc.render.document import Document
 
@@ -100,19 +100,12 @@ def _gpu(name: str) -> Told | None:
 
 
 def _model(name: str, batch_size: str, seq_len: str | None, kv_cache_dtype: str, encoder_len: str | None) -> Told:
-    from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.cli.models import find_what_if
     from kvcalc.explanation import explain_model
     from kvcalc.footprint import workload_for
     from kvcalc.render.explanations import model_document
 
     spec = find_what_if(name)
-    workload, warnings = workload_for(
-        spec,
-        batch_size=parsed_count(batch_size, "--batch-size") or 1,
-        seq_len=parsed_count(seq_len, "--seq-len"),
-        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
-        formats=parse_kv_cache_dtype(kv_cache_dtype),
-    )
+    workload, warnings = workload_for(spec, **workload_of(batch_size, seq_len, kv_cache_dtype, encoder_len))
     warn(*warnings)
     return "explanation", explain_model(spec, workload), model_document

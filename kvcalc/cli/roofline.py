@@ -15,8 +15,8 @@ from kvcalc.cli.common import (
     OutputOption,
     SeqLenOption,
     emit,
-    parsed_count,
     warn,
+    workload_of,
 )
 from kvcalc.cli.speed import (
     CalibrationOption,
@@ -70,7 +70,6 @@ def roofline(
 
     Example: kvcalc roofline deepseek-v3 --gpu h200 -b 64 -s 8K
     """
-    from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.cli.models import find_what_if
     from kvcalc.render.roofline import roofline_document
     from kvcalc.roofline import roofline as model_roofline
@@ -81,10 +80,7 @@ def roofline(
     report = model_roofline(
         spec,
         find_hardware(gpu),
-        batch_size=parsed_count(batch_size, "--batch-size") or 1,
-        seq_len=parsed_count(seq_len, "--seq-len"),
-        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
-        formats=parse_kv_cache_dtype(kv_cache_dtype),
+        **workload_of(batch_size, seq_len, kv_cache_dtype, encoder_len),
         phase="decode" if phase is Phase.DECODE else "prefill",
         convention=convention_of(convention),
         attention_dtype=compute_dtype,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvcalc.cli.common import (
+    Asked,
     BatchOption,
     DtypeOption,
     EncoderLenOption,
@@ -18,6 +19,7 @@ from kvcalc.cli.common import (
     emit,
     parsed_count,
     warn,
+    workload_of,
 )
 from kvcalc.cli.engine_options import (
     ENGINE_PANEL,
@@ -93,17 +95,11 @@ def size(
     """
     from dataclasses import replace
 
-    from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.cli.models import find_layout, find_what_if
     from kvcalc.problems import usage_error
 
     context = parsed_count(max_model_len, "--max-model-len")
-    workload: dict[str, Any] = {
-        "batch_size": parsed_count(batch_size, "--batch-size"),
-        "seq_len": parsed_count(seq_len, "--seq-len"),
-        "encoder_len": parsed_count(encoder_len, "--encoder-len", minimum=0),
-        "formats": parse_kv_cache_dtype(kv_cache_dtype),
-    }
+    workload = workload_of(batch_size, seq_len, kv_cache_dtype, encoder_len)
     if quiet and len(models) > 1:
         raise usage_error("--quiet prints one figure, but several models are named", help="name one, or use -o csv")
     parallel = {"tensor": tensor, "pipeline": pipeline, "data": data, "decode_context": context_parallel}
@@ -140,7 +136,7 @@ def size(
 
 
 def _show_logical(
-    layouts: Sequence[CacheLayout], workload: dict[str, Any], *, quiet: bool, per_layer: bool, output: Output
+    layouts: Sequence[CacheLayout], workload: Asked, *, quiet: bool, per_layer: bool, output: Output
 ) -> None:
     from kvcalc.sizing import size as size_models
 
@@ -157,7 +153,7 @@ def _show_logical(
 def _show_allocated(
     specs: Sequence[ModelSpec],
     chosen: tuple[Engine, Any],
-    workload: dict[str, Any],
+    workload: Asked,
     memory: Memory,
     *,
     quiet: bool,

@@ -14,8 +14,8 @@ from kvcalc.cli.common import (
     OutputOption,
     SeqLenOption,
     emit,
-    parsed_count,
     warn,
+    workload_of,
 )
 from kvcalc.cli.speed import (
     CalibrationOption,
@@ -53,7 +53,6 @@ def tiers(
 
     Example: kvcalc tiers qwen-72b --gpu a100-40gb -b 8 -s 32K --storage 7GB/s
     """
-    from kvcalc.cache_dtypes import parse_kv_cache_dtype
     from kvcalc.cli.models import find_what_if
     from kvcalc.render.tiers import tiers_document
     from kvcalc.spec.hardware_catalog import find_hardware
@@ -65,10 +64,7 @@ def tiers(
     report = model_tiers(
         spec,
         find_hardware(gpu),
-        batch_size=parsed_count(batch_size, "--batch-size") or 1,
-        seq_len=parsed_count(seq_len, "--seq-len"),
-        encoder_len=parsed_count(encoder_len, "--encoder-len", minimum=0),
-        formats=parse_kv_cache_dtype(kv_cache_dtype),
+        **workload_of(batch_size, seq_len, kv_cache_dtype, encoder_len),
         convention=convention_of(convention),
         scheme=weight_scheme(spec, weight_dtype),
         storage_bytes_per_s=parse_byte_rate(storage) if storage else None,
