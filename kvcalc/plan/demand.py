@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import ceil
 
@@ -108,14 +109,13 @@ class Demand:
             step = clock.speed(layout, each * data, self.seq_len).tpot_s / (1 - busy)
             return rate * (ttft + (osl - 1) * step), step
 
-        if wanted(MANY)[0] > MANY * data:
+        def enough(each: int) -> bool:
+            return wanted(each)[0] <= each * data
+
+        if not enough(MANY):
             return Overload(times=busy + decoding)
         most = 1
-        while wanted(most)[0] > most * data:
+        while not enough(most):
             most *= 2
-        least = most // 2
-        while most - least > 1:
-            middle = (least + most) // 2
-            least, most = (middle, most) if wanted(middle)[0] > middle * data else (least, middle)
-        sequences, step = wanted(most)
+        sequences, step = wanted(bisect_left(range(most), True, 1, key=enough))
         return Load(batch_size=max(data, ceil(sequences)), step_s=step)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +73,65 @@ def test_demands_that_say_too_little_or_too_much(fields, message, hint):
 
 
 # --- a rate
+
+
+@dataclass(frozen=True)
+class Hands:
+    """A clock whose steps take `step` seconds and `each` more per sequence of a data rank; a prompt, its tokens."""
+
+    step: float = 0.0
+    each: float = 0.0
+    prompt: float = 0.0
+    busy: float = 0.0
+
+    def speed(self, layout: Layout, batch: int, seq_len: int) -> Speed:
+        assert batch >= layout.data
+        return speed(self.step + self.each * batch / layout.data)
+
+    def prefill_s(self, layout: Layout, isl: int) -> float:
+        return self.prompt * isl
+
+    def prefill_busy_s(self, layout: Layout, isl: int) -> float:
+        return self.busy * isl
+
+
+@pytest.mark.parametrize(
+    ("clock", "data", "rate", "isl", "osl", "found"),
+    [
+        # rate x (prompt + (osl - 1) x step) sequences: 2 x (1 + 2 x (1 + n / 8)) = 6 + n / 2 <= n from 12 on
+        (Hands(1.0, 0.125, 1.0), 1, 2.0, 1, 3, Load(batch_size=12, step_s=2.5)),
+        # 8 + n / 2 from 16 on, 7 + n / 2 from 14 on; 7.25 + n / 2 from 14.5 on, so at 15 (14.75 of them)
+        (Hands(1.0, 0.125, 2.0), 1, 2.0, 1, 3, Load(batch_size=16, step_s=3.0)),
+        (Hands(1.0, 0.125, 0.75), 1, 2.0, 2, 3, Load(batch_size=14, step_s=2.75)),
+        (Hands(1.0, 0.125, 1.625), 1, 2.0, 1, 3, Load(batch_size=15, step_s=2.875)),
+        # as many as one, two and three, or fewer
+        (Hands(1.0), 1, 1.0, 1, 2, Load(batch_size=1, step_s=1.0)),
+        (Hands(0.25, 0.25), 1, 1.0, 1, 2, Load(batch_size=1, step_s=0.5)),
+        (Hands(2.0), 1, 1.0, 1, 2, Load(batch_size=2, step_s=2.0)),
+        (Hands(3.0), 1, 1.0, 1, 2, Load(batch_size=3, step_s=3.0)),
+        # 9 on two ranks are 5 and 4; 2 on four would leave ranks without one
+        (Hands(9.0), 2, 1.0, 1, 2, Load(batch_size=9, step_s=9.0)),
+        (Hands(0.0, 2.0), 4, 1.0, 1, 2, Load(batch_size=4, step_s=2.0)),
+        # prompts take 2 / 4 of the time of each of two ranks: steps take twice as long
+        (Hands(1.0, 0.0, 0.0, 0.25), 2, 2.0, 2, 3, Load(batch_size=8, step_s=2.0)),
+        # all of it, by prompts alone or with the decoding of 2 x 2 x (2^30 + n) / n, at n = 2^30
+        (Hands(0.0, 0.0, 0.0, 0.25), 1, 2.0, 2, 1, Overload(times=1.0)),
+        (Hands(2.0**30, 1.0, 0.0, 0.25), 1, 2.0, 2, 3, Overload(times=1.0 + 8.0)),
+        (Hands(2.0**30, 1.0, 0.0, 0.125), 1, 2.0, 2, 3, Overload(times=0.5 + 8.0)),
+        # a step grows as its batch does: just enough, or ever too little
+        (Hands(0.0, 0.5), 1, 1.0, 1, 3, Load(batch_size=1, step_s=0.5)),
+        (Hands(0.0, 1.0), 1, 1.0, 1, 3, Overload(times=2.0)),
+        (Hands(2.0**30, 0.0), 1, 1.0, 1, 2, Load(batch_size=2**30, step_s=2.0**30)),
+        # no answer is one of one token, no prompt one of one; no request leaves its ranks their one sequence each
+        (Hands(1.0, 0.0, 3.0), 1, 1.0, 1, 0, Load(batch_size=3, step_s=1.0)),
+        (Hands(1.0, 0.0, 3.0), 1, 1.0, 0, 1, Load(batch_size=3, step_s=1.0)),
+        (Hands(1.0, 0.0, 3.0), 2, 0.0, 1, 2, Load(batch_size=2, step_s=1.0)),
+    ],
+)
+def test_littles_law_by_hand(clock, data, rate, isl, osl, found):
+    demand = Demand(lengths=Lengths.of(100), rate=rate, isl=isl, osl=osl)
+    hands: Any = clock
+    assert demand.load(Layout(data=data), hands) == found
 
 
 def little(one, layout: Layout) -> Load | None:
@@ -164,4 +225,5 @@ def test_targets():
     assert both.missed(speed(2.1, 4.0)) == "tpot"
     assert both.missed(speed(2.1, 4.9)) == "ttft"
     assert Target(ttft_s=1.0).missed(speed(9.0, None)) is None
+    assert Target(ttft_s=0.5).excess(speed(9.0, None)) == (0.0, "ttft")
     assert Target().excess(speed(9.0, 9.0)) == (0.0, "")
