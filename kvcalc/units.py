@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_COUNT = 2**60
 """Largest count accepted from a user: keeps every product far below absurdity, and far above need."""
 
+MIB, GIB = 2**20, 2**30
+"""Bytes."""
+
 _NUMBER = re.compile(r"(\d{1,40})(?:\.(\d{1,40}))?\s*([^\d\s].*)?", re.ASCII)
 
 COUNT_SUFFIXES: Mapping[str, int] = {
@@ -59,7 +62,9 @@ def _parse(text: str, units: Mapping[str, int], what: str, base: str, example: s
     shift: int = 10 ** len(decimals)
     value, rest = divmod(int(match.group(1) + decimals) * units[unit], shift)
     if rest:
-        raise usage_error(f"{text[:60]!r} is not {what}: not a whole number of {base}", help=f"write it like {example}")
+        one = next(name for name, size in units.items() if size == 1)
+        near = f"write it as {value}{one} or {value + 1}{one}"
+        raise usage_error(f"{text[:60]!r} is not {what}: not a whole number of {base}", help=near)
     return value
 
 

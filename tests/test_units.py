@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 
@@ -57,6 +58,24 @@ def test_gb_is_never_gib(text: str, value: int) -> None:
 def test_a_size_without_a_sound_unit_is_refused(text: str) -> None:
     with pytest.raises(KvcalcError):
         units.parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "parse", "near"),
+    [
+        # 79.18 x 2^30 = 85,018,877,624.32
+        ("79.18GiB", units.parse_bytes, "85018877624B or 85018877625B"),
+        ("0.5 ns", units.parse_duration_ns, "0ns or 1ns"),
+        ("1.5 FLOP/s", units.parse_flop_rate, "1FLOP/s or 2FLOP/s"),
+    ],
+)
+def test_what_is_no_whole_number_names_its_neighbours(text: str, parse: Callable[[str], int], near: str) -> None:
+    with pytest.raises(KvcalcError) as caught:
+        parse(text)
+    (problem,) = caught.value.problems
+    assert problem.help == f"write it as {near}"
+    for neighbour in near.split(" or "):
+        assert parse(neighbour) >= 0
 
 
 def test_rates_frequencies_powers_and_durations() -> None:
