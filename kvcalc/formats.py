@@ -113,10 +113,12 @@ class Segment:
     width: int | None = None
 
     def row_bits(self, width: int) -> int:
+        """Bits of `width` elements and the metadata of their groups."""
         groups = ceil_div(width, self.group) if self.group else 1
         return width * self.bits + groups * self.group_bits
 
-    def formula(self, width: int) -> str:
+    def formula(self) -> str:
+        """`row_bits` as an expression in `width` (Python syntax)."""
         size = "width" if self.width is None else str(self.width)
         text = f"{size} * {self.bits}"
         if self.group_bits:
@@ -158,7 +160,7 @@ class RowFormat:
         first, *others = self.segments
         if not (others or first.group_bits or self.pad_bits or first.bits % 8):
             return f"rows * heads * width * {first.bits // 8}"
-        terms = [segment.formula(width) for segment in self.segments]
+        terms = [segment.formula() for segment in self.segments]
         terms += [str(self.pad_bits)] if self.pad_bits else []
         return f"ceil(rows * heads * ({' + '.join(terms)}) / 8)"
 
@@ -204,7 +206,7 @@ class ResidualFormat:
         return codes + metadata + (rows - coded) * (heads * width * self.full_bits)
 
     def period(self, heads: int, width: int) -> int:
-        # Eight residuals are whole bytes whatever the code width.
+        # Whole residuals are whole groups, and eight of them whole bytes whatever the code's width.
         return 8 * self.residual
 
     @property

@@ -16,7 +16,9 @@ from kvcalc.formats import STATE_ROLES, Format, IntLike, Role, bytes_of, ceil_di
 class Extent(Protocol):
     """How many rows of a stream are kept for a sequence of S tokens (and E encoder tokens)."""
 
-    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike: ...
+    def rows(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        """Rows that are kept of S tokens."""
+        ...
 
     def visible(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
         """Rows that the newest of S tokens attends to: never more than are kept."""
@@ -94,6 +96,7 @@ class Window:
         return tokens - (ceil_div(tokens, self.size) - lesser(tokens, 1)) * self.size
 
     def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        """1 + 2 + ... + W and then W each; in chunks a ramp for every whole chunk, and the one under way."""
         if not self.chunked:
             ramp = lesser(tokens, self.size)
             return ramp * (ramp + 1) // 2 + (tokens - ramp) * self.size
@@ -166,6 +169,7 @@ class Strided:
         return tokens // self.stride
 
     def visible_sum(self, tokens: IntLike, encoder_tokens: int) -> IntLike:
+        """Sum of floor(n / m) over n = 1..S: m tokens each see 1, 2, ... w - 1 rows, the last (S mod m) + 1 see w."""
         whole, rest = tokens // self.stride, tokens % self.stride
         return self.stride * (whole * (whole - 1) // 2) + whole * (rest + 1)
 

@@ -72,6 +72,7 @@ class Tensor:
 
     @property
     def params(self) -> int:
+        """Parameters of all copies."""
         return self.size * self.copies
 
     @property

@@ -17,8 +17,8 @@ from fractions import Fraction
 from math import ceil
 
 from kvcalc.problems import did_you_mean, usage_error
+from kvcalc.units import GIB
 
-GIB = 2**30
 WEIGHTS = "weights"
 
 

@@ -33,12 +33,14 @@ from kvcalc.formats import STATE_ROLES, Role, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Stream, Window
+from kvcalc.units import MIB
 
 NAME, VERSION = "llama.cpp", "0.5.0"
 FORMATS = ("bf16", "fp16", "fp32", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1", "iq4_nl")
 QUANTISED = ("q", "iq")
+"""How the names of FORMATS begin that a cache of V has only with flash attention (llama-context.cpp)."""
 PADDING = 256
-MIB = 2**20
+"""Cells (GGML_PAD(n_ctx, 256), llama-context.cpp:290-305)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

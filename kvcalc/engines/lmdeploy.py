@@ -14,7 +14,7 @@ from typing import Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
 from kvcalc.engines.base import Allocation, Capacity, Engine, Figure, Parallel
-from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.budgets import Budget, Charge, divide, outside_bytes
 from kvcalc.engines.checks import StageBudgets, check_counts, check_formats
 from kvcalc.engines.layers import (
     Share,
@@ -35,6 +35,7 @@ from kvcalc.formats import STATE_ROLES, Role, RowFormat, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
+from kvcalc.units import GIB
 
 NAME, VERSION = "lmdeploy", "0.18.0"
 FORMATS = ("bf16", "fp16", "fp8", "lmdeploy_")

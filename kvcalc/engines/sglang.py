@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, cache_dtype
 from kvcalc.engines.base import Allocation, Capacity, Engine, Figure, Parallel
-from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.budgets import Budget, Charge, divide, outside_bytes
 from kvcalc.engines.checks import StageBudgets, check_counts, check_formats, context_limit, longest_that_fits, per_stage
 from kvcalc.engines.layers import (
     LayerStreams,
@@ -35,6 +35,7 @@ from kvcalc.formats import STATE_ROLES, Role, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Stream, Window
+from kvcalc.units import GIB, MIB
 
 NAME, VERSION = "sglang", "0.5.23"
 FORMATS = ("bf16", "fp16", "fp8", "fp8_ds_mla", "mxfp8", "nvfp4")
@@ -338,7 +339,6 @@ TIERS = (
 PREFILL_GRAPHS = (*range(4, 33, 4), *range(48, 257, 16), *range(288, 513, 32), *range(576, 1025, 64),
                   *range(1280, 4097, 256), *range(4608, 16385, 512))  # fmt: skip
 """Tokens of the captured prefills (arg_groups/cuda_graph_hook.py)."""
-MIB = 2**20
 
 
 def default_fraction(settings: Settings, gpu_memory_bytes: int) -> Fraction:

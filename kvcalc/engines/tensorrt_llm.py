@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Engine, Figure, Parallel
-from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.budgets import Budget, Charge, divide, outside_bytes
 from kvcalc.engines.checks import StageBudgets, check_counts, check_formats
 from kvcalc.engines.layers import (
     Share,
@@ -36,6 +36,7 @@ from kvcalc.formats import STATE_ROLES, Role, ceil_div, round_up
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
+from kvcalc.units import GIB
 
 NAME, VERSION = "tensorrt-llm", "1.2.1"
 FORMATS = ("bf16", "fp16", "fp8", "int8", "nvfp4")

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MAX_PERIOD = 40
-MAX_LAYERS = 400
-"""Beyond these, only equal neighbours are joined."""
+LONGEST_PATTERN = 40
+MOST_SEARCHED = 400
+"""Layers: of longer patterns, and among more layers, only equal neighbours are joined (the search takes their cube)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def runs(layers: Sequence[Hashable]) -> tuple[tuple[Hashable, int], ...]:
 def pieces(layers: Sequence[Hashable]) -> tuple[Piece, ...]:
     """The fewest lines that describe these layers: runs, and patterns that repeat."""
     total = len(layers)
-    if total > MAX_LAYERS:
+    if total > MOST_SEARCHED:
         return tuple(Piece(((layer, 1),), count) for layer, count in runs(layers))
     best: list[tuple[int, tuple[Piece, ...]]] = [(0, ())] * (total + 1)
     for start in range(total - 1, -1, -1):
@@ -58,7 +58,7 @@ def _from(layers: Sequence[Hashable], start: int) -> list[tuple[Piece, int]]:
     while start + length < total and layers[start + length] == layers[start]:
         length += 1
     found = [(Piece(((layers[start], 1),), count), count) for count in {length, 1}]
-    for period in range(2, min(MAX_PERIOD, (total - start) // 2) + 1):
+    for period in range(2, min(LONGEST_PATTERN, (total - start) // 2) + 1):
         once = layers[start : start + period]
         times = 1
         while layers[start + times * period : start + (times + 1) * period] == once:

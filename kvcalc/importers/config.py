@@ -210,14 +210,20 @@ class Config:
         return [*self.defaults_used.values(), *(line for part in self.sections for line in part.all_defaults())]
 
 
+LayerName = str | tuple[str, ...] | None
+"""What one layer has of a table of the spec: an entry, several, or none."""
+LayerNames = Sequence[LayerName]
+"""Of every layer, in order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """What a family's reader found: the entries of `attention:` and which of them each layer uses."""
 
     attention: Mapping[str, Mapping[str, Any]]
-    layers: Sequence[str | tuple[str, ...] | None]
-    """Entry (or entries, or None for a layer without any cache) of every decoder layer, in order."""
-    mtp_layers: Sequence[str | tuple[str, ...] | None] = ()
+    layers: LayerNames
+    """Of the decoder; None for a layer without any cache."""
+    mtp_layers: LayerNames = ()
     encoder_layers: int = 0
     max_position_embeddings: int | None = None
     max_source_positions: int | None = None
@@ -234,9 +240,9 @@ class FfnLayout:
     """
 
     ffn: Mapping[str, Mapping[str, Any]]
-    layers: Sequence[str | tuple[str, ...] | None]
-    mtp_layers: Sequence[str | tuple[str, ...] | None] = ()
-    encoder_layers: Sequence[str | tuple[str, ...] | None] = ()
+    layers: LayerNames
+    mtp_layers: LayerNames = ()
+    encoder_layers: LayerNames = ()
     attention: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Kind of attention -> fields of weights (biases, norms, gates) for every entry of that kind."""
     fields: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kvcalc.formats import ceil_div
-from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.config import Config, LayerName, Layout
 from kvcalc.importers.family import Family, hf
 from kvcalc.importers.shapes import (
     FULL,
@@ -214,8 +214,8 @@ def _zamba_heads(config: Config) -> Heads:
     return Heads(heads=heads, kv_heads=kv_heads(config, heads), head_dim=width)
 
 
-def _zamba_layers(config: Config, count: int) -> list[str | tuple[str, ...] | None]:
-    words: dict[str, str | tuple[str, ...] | None] = {"mamba": "mamba", LINEAR: "mamba", "hybrid": ("full", "mamba")}
+def _zamba_layers(config: Config, count: int) -> list[LayerName]:
+    words: dict[str, LayerName] = {"mamba": "mamba", LINEAR: "mamba", "hybrid": ("full", "mamba")}
     if not config.has("layers_block_type"):
         config.missing("layers_block_type")
     return list(typed_layers(config, count, words, list, "layers_block_type"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.config import Config, LayerNames, Layout
 from kvcalc.importers.gguf_header import read_header
 from kvcalc.importers.hf_config import ImportedSpec, from_layout, spec_name
-from kvcalc.importers.shapes import Heads, LayerNames, every, layout, predicted
+from kvcalc.importers.shapes import Heads, every, layout, predicted
 from kvcalc.problems import KvcalcError, did_you_mean
-from kvcalc.spec.document import Document
+from kvcalc.spec.document import unmarked
 
 SOURCE = "llama.cpp src/llama-model.cpp (load_hparams)"
 Reader = Callable[[Config], Layout]
@@ -310,7 +310,7 @@ def read_metadata(metadata: Mapping[str, Any], path: str) -> ImportedSpec:
     name = arch if isinstance(arch, str) else ""
     prefix = f"{name}."
     data = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    document = Document(path=path, text="", data=data, marks={}, key_marks={})
+    document = unmarked(path, data)
     config = Config(document=document, data=data, model_type=name)
     reader = ARCHITECTURES.get(name)
     if reader is None:

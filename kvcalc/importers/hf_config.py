@@ -24,7 +24,7 @@ from kvcalc.importers.looks import LOOKS, unread
 from kvcalc.importers.refused import REFUSED
 from kvcalc.importers.shapes import Names, heads_of, layer_count, layout
 from kvcalc.problems import KvcalcError, did_you_mean
-from kvcalc.spec.document import Document, Loc
+from kvcalc.spec.document import Document, Loc, unmarked
 
 FAMILIES: Mapping[str, Family] = {
     **DENSE, **WINDOW, **LEGACY, **MLA, **SPARSE_HEADS, **MAMBA, **LINEAR_ATTENTION, **ENCDEC,
@@ -67,7 +67,7 @@ class ImportedSpec:
 
 def read_config(raw: Mapping[str, Any], path: str, *, assume: str | None = None) -> ImportedSpec:
     """As `read_document`, from plain data (problems then carry no line)."""
-    return read_document(Document(path=path, text="", data=raw, marks={}, key_marks={}), assume=assume)
+    return read_document(unmarked(path, raw), assume=assume)
 
 
 def read_document(document: Document, *, assume: str | None = None, name: str | None = None) -> ImportedSpec:

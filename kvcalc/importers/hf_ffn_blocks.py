@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.config import Config, LayerNames, Layout
 
 Fields = dict[str, Any]
-LayerNames = str | tuple[str, ...] | None
 HEADED = ("full", "sliding", "chunked", "cross", "block_sparse")
 LATENT = ("mla", "sparse")
+"""Kinds of attention with K and V in heads, and with a latent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Blocks:
     """Feed-forward entries, and which of them each decoder layer has."""
 
     ffn: Mapping[str, Fields]
-    layers: Sequence[LayerNames]
+    layers: LayerNames
 
 
 FfnReader = Callable[[Config, Layout], Blocks]
@@ -28,6 +28,7 @@ AttentionReader = Callable[[Config], dict[str, Fields]]
 
 
 def nothing(config: Config, layout: Layout) -> Fields:
+    """No further fields."""
     return {}
 
 
@@ -64,6 +65,7 @@ def told(fields: Mapping[str, Any]) -> Fields:
 
 
 def for_kinds(kinds: Sequence[str], **fields: Any) -> dict[str, Fields]:
+    """The same fields for each of these kinds of attention."""
     return {kind: dict(fields) for kind in kinds}
 
 
@@ -101,6 +103,7 @@ def must_be_off(config: Config, *names: str) -> None:
 
 
 def everywhere(name: str, entry: Fields, layout: Layout) -> Blocks:
+    """One entry in every layer."""
     return Blocks(ffn={name: entry}, layers=[name] * len(layout.layers))
 
 
@@ -126,6 +129,7 @@ def dense(
 
 
 def dense_entry(width: int, *, gated: bool = True, bias: bool = False) -> Fields:
+    """A dense block of this width."""
     return {"kind": "dense", "intermediate_size": width, **({} if gated else {"gated": False}), "bias": bias}
 
 
@@ -143,10 +147,13 @@ def multiple(
 
 
 EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
-CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+"""Spellings of how many experts there are to choose from."""
+CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts")
+"""Spellings of how many work for a token."""
 
 
 def moe_entry(config: Config, *, width: Sequence[str] = ("moe_intermediate_size",), **fields: Any) -> Fields:
+    """Routed experts; `width` are the spellings of an expert's width, `fields` what else the entry says."""
     return {
         "kind": "moe",
         "num_experts": config.size(*EXPERTS),

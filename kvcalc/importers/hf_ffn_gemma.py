@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.config import Config, LayerName, Layout
 from kvcalc.importers.hf_ffn_blocks import (
     HEADED,
     Blocks,
     Fields,
-    LayerNames,
     dense_entry,
     everywhere,
     extra,
@@ -84,7 +83,7 @@ def gemma4(config: Config, layout: Layout) -> Blocks:
     """A dense block in every layer; with enable_moe_block the experts stand beside it."""
     width = config.size("intermediate_size")
     ffn = {"dense": dense_entry(width)}
-    layers: list[LayerNames] = ["dense"] * len(layout.layers)
+    layers: list[LayerName] = ["dense"] * len(layout.layers)
     if config.flag("use_double_wide_mlp"):
         shared = config.optional("num_kv_shared_layers", least=0) or 0
         ffn["dense_wide"] = dense_entry(2 * width)

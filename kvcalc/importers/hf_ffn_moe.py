@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from kvcalc.importers.config import Config, Layout
 from kvcalc.importers.hf_ffn_blocks import (
-    CHOSEN,
-    EXPERTS,
     Blocks,
     after_dense,
     dense,
@@ -98,14 +96,11 @@ def step3p5(config: Config, layout: Layout) -> Blocks:
     else:
         first = config.optional("first_k_dense_replace", least=0)
         where = set(range(3 if first is None else first, count)) if listed is None else listed
-    moe = {
-        "kind": "moe",
-        "num_experts": config.size("moe_num_experts", *EXPERTS),
-        "num_experts_per_tok": config.size("moe_top_k", *CHOSEN),
-        "moe_intermediate_size": config.size("moe_intermediate_size"),
-        "shared_expert_intermediate_size": config.size("share_expert_dim"),
-        "correction_bias": config.flag("use_moe_router_bias", default=True),
-    }
+    moe = moe_entry(
+        config,
+        shared_expert_intermediate_size=config.size("share_expert_dim"),
+        correction_bias=config.flag("use_moe_router_bias", default=True),
+    )
     return placed(lambda index: index in where, dense_entry(config.size("intermediate_size")), moe, layout)
 
 

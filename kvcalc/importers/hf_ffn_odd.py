@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from kvcalc.formats import round_up
-from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.config import Config, LayerName, Layout
 from kvcalc.importers.hf_ffn_blocks import (
     HEADED,
     Blocks,
     FieldReader,
     Fields,
-    LayerNames,
     after_dense,
     dense_entry,
     enumerated,
@@ -65,13 +64,7 @@ def dbrx(config: Config, layout: Layout) -> Blocks:
     inner = config.section("ffn_config", model_type="dbrx")
     if inner is None:
         config.missing("ffn_config")
-    moe = {
-        "kind": "moe",
-        "num_experts": inner.size("moe_num_experts"),
-        "num_experts_per_tok": inner.size("moe_top_k"),
-        "moe_intermediate_size": inner.size("ffn_hidden_size"),
-    }
-    return everywhere("moe", moe, layout)
+    return everywhere("moe", moe_entry(inner, width=("ffn_hidden_size",)), layout)
 
 
 # Qwen-1, ChatGLM, Seed-OSS
@@ -184,13 +177,7 @@ def longcat(config: Config, layout: Layout) -> Blocks:
 def step3(config: Config, layout: Layout) -> Blocks:
     """Experts with one shared in the layers that moe_layers_enum lists (a list, or numbers with commas)."""
     where = enumerated(config, "moe_layers_enum") or set(range(1, len(layout.layers)))
-    moe = {
-        "kind": "moe",
-        "num_experts": config.size("moe_num_experts"),
-        "num_experts_per_tok": config.size("moe_top_k"),
-        "moe_intermediate_size": config.size("moe_intermediate_size"),
-        "shared_expert_intermediate_size": config.optional("share_expert_dim"),
-    }
+    moe = moe_entry(config, shared_expert_intermediate_size=config.optional("share_expert_dim"))
     return placed(lambda index: index in where, dense_entry(config.size("intermediate_size")), moe, layout)
 
 
@@ -289,7 +276,7 @@ def nemotron_nas(config: Config, layout: Layout) -> Blocks:
     blocks = config.items("block_configs", length=len(layout.layers)) or []
     hidden = config.size("hidden_size")
     ffn: dict[str, Fields] = {}
-    layers: list[LayerNames] = []
+    layers: list[LayerName] = []
     for block in blocks:
         inner = block.get("ffn") if isinstance(block, dict) else None
         if not isinstance(inner, dict) or inner.get("replace_with_linear") or inner.get("sparsify"):

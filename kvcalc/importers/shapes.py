@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvcalc.importers.config import Config, Layout
+from kvcalc.importers.config import Config, LayerName, LayerNames, Layout
 
 Entry = Mapping[str, Any]
 """One entry of `attention:` as raw data."""
-LayerNames = Sequence[str | tuple[str, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,7 @@ def layer_count(config: Config, names: Names = STANDARD) -> int:
 
 
 def query_heads(config: Config, names: Names = STANDARD) -> int:
+    """Query heads: always stated, as layers are."""
     return config.size(*names.heads)
 
 
@@ -162,7 +162,7 @@ def within(config: Config, key: str, indices: Sequence[int], count: int) -> Sequ
 
 
 def typed_layers(
-    config: Config, count: int, words: Mapping[str, str | tuple[str, ...] | None], default: Callable[[], list[str]],
+    config: Config, count: int, words: Mapping[str, LayerName], default: Callable[[], list[str]],
     *keys: str,
 ) -> LayerNames:  # fmt: skip
     """The entry of each layer by `layer_types`, or by the class's default pattern.
@@ -233,7 +233,7 @@ def _without_wide_windows(
     return entries, renamed
 
 
-def _renamed(use: str | tuple[str, ...] | None, renamed: Mapping[str, str]) -> str | tuple[str, ...] | None:
+def _renamed(use: LayerName, renamed: Mapping[str, str]) -> LayerName:
     if isinstance(use, tuple):
         return tuple(renamed.get(name, name) for name in use)
     return use if use is None else renamed.get(use, use)

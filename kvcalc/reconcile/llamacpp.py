@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
 from kvcalc.engines.layers import layer_streams, rows_bytes
-from kvcalc.engines.llamacpp import MIB, CacheLine, Settings, caches, cells, engine_formats, stream_cells
+from kvcalc.engines.llamacpp import CacheLine, Settings, caches, cells, engine_formats, stream_cells
 from kvcalc.formats import STATE_ROLES
 from kvcalc.reconcile.logs import LLAMACPP, Fact, Log
 from kvcalc.reconcile.report import Comparison
 from kvcalc.reconcile.trial import Trial
 from kvcalc.spec.model import ModelSpec
+from kvcalc.units import MIB
 
 ALTERNATIVES = {
     "swa_full": (True, False),

@@ -12,8 +12,8 @@ from kvcalc.reconcile.logs import SGLANG, Fact, Log
 from kvcalc.reconcile.report import Comparison
 from kvcalc.reconcile.trial import Trial
 from kvcalc.spec.model import ModelSpec
+from kvcalc.units import GIB
 
-GIB = 2**30
 ALTERNATIVES = {
     "dtype": ("bf16", "fp8", "fp8_ds_mla", "mxfp8", "nvfp4"),
     "tensor": (1, 2, 4, 8, 16),

@@ -21,8 +21,8 @@ from kvcalc.reconcile.logs import VLLM, Fact, Log
 from kvcalc.reconcile.report import Comparison
 from kvcalc.reconcile.trial import Trial
 from kvcalc.spec.model import ModelSpec
+from kvcalc.units import GIB
 
-GIB = 2**30
 MAX_CANDIDATES = 20_000
 ALTERNATIVES = {
     "dtype": ("bf16", "fp8", "fp8_ds_mla", "fp32"),

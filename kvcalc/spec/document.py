@@ -59,6 +59,11 @@ class Document:
         )  # fmt: skip
 
 
+def unmarked(path: str, data: Any) -> Document:
+    """Data that stands in no text: its problems carry no place."""
+    return Document(path=path, text="", data=data, marks={}, key_marks={})
+
+
 def read_bytes(path: str, most: int = MAX_BYTES) -> tuple[str, bytes]:
     """(name for messages, content) of a file, or of standard input for `-`.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
+from itertools import accumulate, pairwise
 
 from kvcalc.problems import did_you_mean, usage_error
 from kvcalc.spec.model import ModelSpec
 from kvcalc.tensors import Component, Tensor
 from kvcalc.weights.formats import WeightFormat, weight_format
-from kvcalc.weights.inventory import counted, inventory
+from kvcalc.weights.inventory import Inventory, counted, inventory
 from kvcalc.weights.sharding import WeightSharding
 
 QUANTIZED = "default"
@@ -32,6 +32,7 @@ class WeightScheme:
     by_component: Mapping[Component, WeightFormat]
 
     def format(self, tensor: Tensor) -> WeightFormat:
+        """Which format this weight is in."""
         if tensor.quantizable:
             return self.by_component.get(tensor.component, self.default)
         if tensor.component in (Component.EMBEDDING, Component.HEAD):
@@ -39,6 +40,7 @@ class WeightScheme:
         return self.rest
 
     def bytes(self, tensor: Tensor) -> int:
+        """Of all its copies."""
         return self.format(tensor).bytes(tensor.shape) * tensor.copies
 
     @property
@@ -124,14 +126,11 @@ def weight_bytes_per_stage(
         KvcalcError: the spec says too little, or the stages do not fit the layers.
     """
     weights = inventory(spec)
-    counts = sharding.layers_of_stages(len(weights.layers))
+    stages = _stages(weights, sharding)
     ledgers: list[WeightLedger] = []
-    start = 0
-    for stage, count in enumerate(counts):
-        held = counted(weights.layers[start : start + count])
-        start += count
+    for stage, held in enumerate(stages):
         ends = [*(weights.first if stage == 0 else ())]
-        is_last = stage == len(counts) - 1
+        is_last = stage == len(stages) - 1
         if is_last:
             ends += weights.last
             ends += [weights.tied_head] if weights.tied_head and stage else []
@@ -152,19 +151,21 @@ def absorbed_bytes(spec: ModelSpec, scheme: WeightScheme, sharding: WeightShardi
     Engines keep them beside the checkpoint's own (vLLM 0.33.0 layers/attention/mla_attention.py
     process_weights_after_loading: W_UK and W_UV).
     """
-    layers = inventory(spec).layers
-    found, start = [], 0
-    for count in sharding.layers_of_stages(len(layers)):
-        found.append(
-            sum(
-                prod(sharding.local(tensor).shape) * 2 * number
-                for layer, number in counted(layers[start : start + count])
-                for tensor in layer
-                if tensor.name == LATENT_UP and scheme.format(tensor).element_bits != 16
-            )
+    return tuple(
+        sum(
+            2 * sharding.local(tensor).size * number
+            for layer, number in held
+            for tensor in layer
+            if tensor.name == LATENT_UP and scheme.format(tensor).element_bits != 16
         )
-        start += count
-    return tuple(found)
+        for held in _stages(inventory(spec), sharding)
+    )
+
+
+def _stages(weights: Inventory, sharding: WeightSharding) -> list[tuple[tuple[tuple[Tensor, ...], int], ...]]:
+    """(layer, how many there are of it) of each pipeline stage."""
+    ends = list(accumulate(sharding.layers_of_stages(len(weights.layers)), initial=0))
+    return [counted(weights.layers[start:end]) for start, end in pairwise(ends)]
 
 
 def _ledger(scheme: WeightScheme, tensors: Iterable[tuple[Tensor, int]], mtp: Iterable[Tensor]) -> WeightLedger:

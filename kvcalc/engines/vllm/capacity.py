@@ -11,12 +11,13 @@ from fractions import Fraction
 
 from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Capacity
-from kvcalc.engines.budgets import GIB, Budget, Charge, divide, outside_bytes
+from kvcalc.engines.budgets import Budget, Charge, divide, outside_bytes
 from kvcalc.engines.checks import StageBudgets, context_limit, longest_that_fits, per_stage
 from kvcalc.engines.vllm.groups import Pool
 from kvcalc.engines.vllm.sequence import Counter
 from kvcalc.engines.vllm.settings import FIRST_V1, NAME, Settings
 from kvcalc.spec.model import ModelSpec
+from kvcalc.units import GIB
 
 
 def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:

@@ -29,15 +29,18 @@ from kvcalc.spec.model import ModelSpec
 from kvcalc.streams import Encoder, Sharding, Stream, Strided, Window
 
 DEFAULT_BLOCK = 16
+"""Tokens, as all below (config/cache.py)."""
 MLA_BLOCK = 64
 """FlashMLA and the sparse-indexer kernels (mla/flashmla.py:57). FlashInfer-MLA has 32, CUTLASS-MLA 128."""
 COMPRESSED_BLOCK = 256
 COMPRESSED_WINDOW_BLOCK = 64
+"""Of DeepSeek-V4's compressed rows and of its windows (models/deepseek_v4/attention.py, mla/sparse_swa.py)."""
 COMPRESSOR_BLOCK = {4: 4, 128: 8}
 """Tokens of a compressor's block by stride (models/deepseek_v4/compressor.py:139-193)."""
 MLA_HYBRID_ALIGNMENT = 128
+"""Blocks of latents beside states are multiples of it; of K and V beside them, of DEFAULT_BLOCK (interface.py)."""
 PACKED_ALIGNMENT = 576
-"""Pages of DeepSeek-V4 under fp8_ds_mla are rounded up to it; 512 under every other format."""
+"""Bytes. Pages of DeepSeek-V4 under fp8_ds_mla are rounded up to it; 512 under every other format."""
 PLAIN_ALIGNMENT = 512
 SLOT_ALIGNMENT = {"turboquant_": 2, "octave_k3v3_compact": 4, "octave_": 8}
 """K and V of one head and token are rounded up together (turboquant/config.py slot_size_aligned, Octave slot_bytes)."""

@@ -8,6 +8,7 @@ from fractions import Fraction
 from kvcalc.engines.base import Parallel
 from kvcalc.engines.checks import check_counts, version_key
 from kvcalc.problems import usage_error
+from kvcalc.units import GIB
 from kvcalc.weights.activation import Trial
 
 VERSION = "0.33.0"
@@ -32,7 +33,8 @@ Work spaces of experts stay allocated from then on, too (v1/worker/workspace.py)
 FIRST_V1 = (0, 8, 0)
 """Before (V0), blocks had no null block."""
 
-LARGE, LARGEST = 70 * 2**30, 160 * 2**30
+LARGE, LARGEST = 70 * GIB, 160 * GIB
+"""GPUs of so much memory get larger steps unless told otherwise (engine/arg_utils.py get_batch_defaults)."""
 SORTED_LOGIT_BYTES = 38
 """5.58 GiB of activations over 1,024 x 151,936 logits, as vLLM 0.10.2 printed for Qwen3-Next: logits in 16 and 32 bits,
 sorted values with their indices, and the sort's own copies of both."""
@@ -40,6 +42,7 @@ LOGIT_BYTES = 2 + 4 + 4 + 4
 """A logit in 16 and 32 bits, its probability, and the random number it races (v1/sample/ops/topk_topp_sampler.py)."""
 
 LAYOUTS = ("LBNHC", "LBHNC", "BLNHC", "BLHNC")
+"""Orders of the pool's axes: layer, block, token (N), head, channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ class Settings:
 
     @property
     def release(self) -> tuple[int, int, int]:
+        """The version, to be compared with those above."""
         return version_key(self.version)
 
     @property
@@ -102,6 +106,7 @@ class Settings:
 
     @property
     def tokens_by_concurrency(self) -> bool:
+        """Whether the log's tokens follow from its concurrency, or from the blocks."""
         return self.release >= TOKENS_BY_CONCURRENCY
 
     @property
@@ -115,10 +120,12 @@ class Settings:
 
     @property
     def counts_graphs(self) -> bool:
+        """Whether CUDA graphs are charged to the cache."""
         return self.release >= GRAPHS_COUNTED
 
     @property
     def default_utilization(self) -> Fraction:
+        """gpu_memory_utilization unless given."""
         return Fraction(92, 100) if self.release >= UTILIZATION_092 else Fraction(90, 100)
 
 
