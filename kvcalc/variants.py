@@ -6,6 +6,7 @@ together when joined by `@`, as in `gqa:8@kv:fp8`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -98,3 +99,30 @@ def parse_variant(text: str) -> Variant:
                 help=near if near and name not in known else f"as in {', '.join(EXAMPLES)}",
             )
     return Variant(label=text.strip(), attention=tuple(changes), formats=formats)
+
+
+MAX_SIGNS = 32
+"""Of a text: a path with more is not looked for, so that a hostile one costs no time."""
+
+
+def split_what_if(model: str) -> tuple[str, str | None]:
+    """`qwen-72b@gqa:8` as its parts: (model, what is changed of it). An @ within the path of a file is no sign."""
+    parts = model.split("@", MAX_SIGNS)
+    if len(parts) == 1:
+        return model, None
+    heads = range(len(parts), 0, -1)
+    end = next((end for end in heads if os.path.exists("@".join(parts[:end]))), 1)
+    return "@".join(parts[:end]), "@".join(parts[end:]) if end < len(parts) else None
+
+
+def as_if(spec: ModelSpec, changes: str) -> ModelSpec:
+    """The model as if its attention were another, under a name that says so.
+
+    Raises:
+        KvcalcError: a variant that is unknown, does not apply, or names a format.
+    """
+    variant = parse_variant(changes)
+    if variant.formats is not None:
+        hint = "give it by --kv-cache-dtype (in Python kv_cache_dtype); compare takes both"
+        raise usage_error(f"{changes[:60]!r} names a format", help=hint)
+    return replace(variant.spec(spec), name=f"{spec.name} {variant.label}")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Path: TypeAlias = Union[str, "os.PathLike[str]"]
 Model: TypeAlias = Union[str, "os.PathLike[str]", Mapping[str, Any], "ModelSpec"]
-"""A shipped name, a hub id, a path (spec, config.json, its folder, .gguf), their content, or a spec in hand."""
+"""A shipped name, a hub id, a path (spec, config.json, its folder, .gguf), their content, or a spec in hand. A name or
+path may end in what is changed of the model, as in `"qwen-72b@gqa:8"`."""
 Gpu: TypeAlias = Union[str, "os.PathLike[str]", "HardwareSpec"]
 """A shipped name or alias, a path to a YAML file, or a spec in hand."""
 Count: TypeAlias = int | str
@@ -56,7 +57,6 @@ def model_spec(model: Model, *, assume: str | None = None, hub: bool = False) ->
     Raises:
         KvcalcError: unknown, unreadable, or refused.
     """
-    from kvcalc.importers import find
     from kvcalc.spec.model import ModelSpec
 
     if isinstance(model, ModelSpec):
@@ -64,7 +64,7 @@ def model_spec(model: Model, *, assume: str | None = None, hub: bool = False) ->
     if isinstance(model, Mapping):
         spec, remarks = _of_content(model, assume)
     elif isinstance(model, str | os.PathLike):
-        spec, remarks = find.find_model(os.fspath(model), assume=assume, hub=hub)
+        spec, remarks = _of_text(os.fspath(model), assume, hub)
     else:
         raise usage_error(f"{model!r:.60} is no model", help="give a name, a path, its content or a spec")
     say(remarks)
@@ -78,6 +78,16 @@ def say(remarks: Iterable[str]) -> None:
             warnings.warn(remark, KvcalcWarning, skip_file_prefixes=(_PACKAGE,))
         else:
             warnings.warn(remark, KvcalcWarning, stacklevel=5)
+
+
+def _of_text(text: str, assume: str | None, hub: bool) -> tuple[ModelSpec, tuple[str, ...]]:
+    """A name or path, or a what-if of one."""
+    from kvcalc.importers.find import find_model
+    from kvcalc.variants import as_if, split_what_if
+
+    name, changes = split_what_if(text)
+    spec, remarks = find_model(name, assume=assume, hub=hub)
+    return (spec if changes is None else as_if(spec, changes)), remarks
 
 
 def _of_content(data: Mapping[str, Any], assume: str | None) -> tuple[ModelSpec, tuple[str, ...]]:

@@ -39,11 +39,11 @@ def compare(
 
     Example: kvcalc compare qwen-72b --as mha,gqa:8,mqa,mla:512+64,kv:int4-g32 -s 32K
     """
-    from kvcalc.cli.models import find_model, split_what_if
+    from kvcalc.cli.models import find_model
     from kvcalc.comparison import compare as compare_models
     from kvcalc.render.comparison import compare_document
     from kvcalc.spec.model import ModelSpec
-    from kvcalc.variants import Variant, parse_variant
+    from kvcalc.variants import Variant, parse_variant, split_what_if
 
     candidates: list[tuple[ModelSpec, Variant | None]] = []
     for model in models:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,40 +33,22 @@ def find_model(model: str, *, assume: str | None = None, hub: bool = False) -> M
     return spec
 
 
-def split_what_if(model: str) -> tuple[str, str | None]:
-    """`qwen-72b@gqa:8` as its parts: (model, what is changed of it). An @ within the path of a file is no sign."""
-    parts = model.split("@")
-    if len(parts) == 1:
-        return model, None
-    heads = range(len(parts), 0, -1)
-    end = next((end for end in heads if os.path.exists("@".join(parts[:end]))), 1)
-    return "@".join(parts[:end]), "@".join(parts[end:]) if end < len(parts) else None
-
-
 def find_what_if(model: str, *, assume: str | None = None, hub: bool = False) -> ModelSpec:
     """The spec of MODEL, or of `qwen-72b@gqa:8`: the model as if its attention were another.
 
     Raises:
         KvcalcError: as `find_model`, or a variant that is unknown or does not apply.
     """
+    from kvcalc.variants import as_if, split_what_if
+
     name, changes = split_what_if(model)
     spec = find_model(name, assume=assume, hub=hub)
-    if changes is None:
-        return spec
-    from dataclasses import replace
-
-    from kvcalc.problems import usage_error
-    from kvcalc.variants import parse_variant
-
-    variant = parse_variant(changes)
-    if variant.formats is not None:
-        raise usage_error(f"{changes[:60]!r} names a format", help="give it by --kv-cache-dtype")
-    return replace(variant.spec(spec), name=f"{spec.name} {variant.label}")
+    return spec if changes is None else as_if(spec, changes)
 
 
 def find_layout(model: str, *, assume: str | None = None, hub: bool = False) -> CacheLayout:
     """The cache of MODEL, or of a what-if of it; see `find_what_if`."""
-    if split_what_if(model)[1] is not None:
+    if "@" in model:
         return find_what_if(model, assume=assume, hub=hub).layout()
     from kvcalc.importers import find
 

@@ -169,6 +169,19 @@ def test_a_model_may_be_a_name_a_path_its_content_or_a_spec(tmp_path: Path) -> N
     assert kvcalc.size(spec, "meta-llama/Meta-Llama-3.1-8B", seq_len=1).logical_bytes == 2 * 131072
 
 
+def test_a_model_may_be_a_what_if(tmp_path: Path) -> None:
+    """As the commands take it; 2 x 80 layers x 8 heads x 128 x 2 B a token."""
+    row = 2 * 80 * 8 * 128 * 2
+    assert kvcalc.size("qwen-72b@gqa:8", seq_len=63).logical_bytes == 63 * row
+    assert kvcalc.tiers("qwen-72b@gqa:8", "h200", seq_len=63).cache_bytes == 63 * row
+    spec = tmp_path / "mine@home.yaml"
+    spec.write_text((ROOT / "model_specs" / "qwen-72b.yaml").read_text("utf-8"), "utf-8")
+    assert kvcalc.find_model(spec).name == "qwen-72b"
+    assert kvcalc.find_model(f"{spec}@gqa:8").name == "qwen-72b gqa:8"
+    with pytest.raises(kvcalc.KvcalcError, match="names a format"):
+        kvcalc.size("qwen-72b@kv:fp8")
+
+
 def test_the_content_of_a_spec_is_a_model() -> None:
     full = {"kind": "full", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}
     data = {"name": "mine", "attention": {"full": full}, "layers": [{"count": 3, "attention": "full"}]}
