@@ -118,6 +118,21 @@ def test_vllms_share_is_of_the_total() -> None:
 PREFILL_GRAPHS = {2048: 8 + 14 + 8 + 8 + 4, 4096: 8 + 14 + 8 + 8 + 12, 8192: 8 + 14 + 8 + 8 + 12 + 8, 16384: 74}
 """Captured prefills up to a chunk: every 4 tokens to 32, 16 to 256, 32 to 512, 64 to 1,024, 256 to 4,096, then 512."""
 
+
+def test_sglangs_tables() -> None:
+    """Read in memory_hook.py and cuda_graph_hook.py; a figure's last bit is lost where fractions are rounded."""
+    rows = [(tier.below / 1024, tier.chunked_prefill, *tier.graphs) for tier in sglang.TIERS]
+    assert rows == [
+        (20, 2048, 8, 8), (35, 4096, 48, 160), (60, 4096, 32, 160), (160, 8192, 256, 512),
+        (float("inf"), 16384, 512, 512),
+    ]  # fmt: skip
+    captured = list(sglang.PREFILL_GRAPHS)
+    assert captured == sorted(set(captured))
+    steps = {32: 4, 256: 16, 512: 32, 1024: 64, 4096: 256, 16384: 512}
+    for size, following in zip(captured, captured[1:], strict=False):
+        assert following - size == next(step for end, step in steps.items() if following <= end)
+    assert (captured[0], captured[-1]) == (4, 16384)
+
 SGLANG = [
     # (GPU, MiB as the driver reports them, ranks, options, MiB kept free by the rule)
     ("T4", 15_360, {}, {}, 512 + 1.5 * 2048 + 128 + 2 * 8 + 8 * PREFILL_GRAPHS[2048]),
