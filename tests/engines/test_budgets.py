@@ -7,6 +7,7 @@ TensorRT-LLM main resource_manager.py and LMDeploy 0.18.0 pytorch/engine/executo
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -129,9 +130,10 @@ def test_sglangs_tables() -> None:
     captured = list(sglang.PREFILL_GRAPHS)
     assert captured == sorted(set(captured))
     steps = {32: 4, 256: 16, 512: 32, 1024: 64, 4096: 256, 16384: 512}
-    for size, following in zip(captured, captured[1:], strict=False):
+    for size, following in pairwise(captured):
         assert following - size == next(step for end, step in steps.items() if following <= end)
     assert (captured[0], captured[-1]) == (4, 16384)
+
 
 SGLANG = [
     # (GPU, MiB as the driver reports them, ranks, options, MiB kept free by the rule)
