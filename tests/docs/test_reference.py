@@ -14,6 +14,8 @@ from kvcalc.cache_dtypes import ALIASES, CACHE_DTYPES, PARAMETRIC
 from kvcalc.checks.table import RULES
 from kvcalc.cli.app import COMMANDS
 from kvcalc.engines import NAMES
+from kvcalc.importers.hf_config import FAMILIES
+from kvcalc.spec.hardware_catalog import shipped_hardware
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROOT = DOCS.parent
@@ -83,6 +85,16 @@ def test_every_command_has_its_exit_codes():
         for name in re.findall("`([a-z]+)`", line.split("|")[1])
     ]
     assert sorted(named) == sorted(command.name for command in COMMANDS)
+
+
+def test_every_family_of_configs_is_in_the_table():
+    text = page("importing.md").split("## Families of config.json")[1].split("## GGUF")[0]
+    assert [name for name in FAMILIES if f"`{name}`" not in text] == []
+
+
+def test_counts_of_what_is_shipped_are_current():
+    for text in ((ROOT / "README.md").read_text("utf-8"), (ROOT / "CHANGELOG.md").read_text("utf-8")):
+        assert f"{len(shipped_hardware())} accelerators" in text
 
 
 def test_other_names_of_formats_are_documented():
