@@ -34,7 +34,7 @@ def fit(request: Request, hardware: HardwareSpec, gpus: int, batch_size: int, se
     )  # fmt: skip
     layouts = one.layouts(gpus)
     if not layouts:
-        works = [n for n in range(1, 2 * search.node + 1) if one.layouts(n)]
+        works = [n for n in range(2 * search.node + 1) if one.layouts(n)]
         near = ", ".join(map(str, sorted(sorted(works, key=lambda n: abs(n - gpus))[:3]))) or "none"
         raise usage_error(one.no_layout(gpus), help=f"numbers that work: {near}")
     lines = [line for layout in layouts if (line := _line(one, layout, batch_size, seq_len)) is not None]
@@ -71,13 +71,11 @@ def _line(search: Search, layout: Layout, batch_size: int, seq_len: int) -> FitL
         return found if isinstance(found, Ledger) and found.fits else None
 
     ledger = held(layout.data, seq_len)
-    context = job.spec.max_position_embeddings or MOST_TOKENS
     if ledger is None:
         return None
-    per_rank = longest_that_fits(
-        lambda n: n == 0 or held(n * layout.data, seq_len) is not None, _limit(held, layout, seq_len)
-    )
-    longest = longest_that_fits(lambda n: n == 0 or held(batch_size, n) is not None, context)
+    context = job.spec.max_position_embeddings or MOST_TOKENS
+    per_rank = longest_that_fits(lambda n: held(n * layout.data, seq_len) is not None, MOST_SEQUENCES)
+    longest = longest_that_fits(lambda n: held(batch_size, n) is not None, context)
     capacity = job.capacity(layout, hardware, seq_len)
     return FitLine(
         label=layout.label,
@@ -89,11 +87,3 @@ def _line(search: Search, layout: Layout, batch_size: int, seq_len: int) -> FitL
         ledger=ledger,
         log_lines=capacity.log_lines if capacity else (),
     )
-
-
-def _limit(held: object, layout: Layout, seq_len: int) -> int:
-    """A number of sequences that surely does not fit, found by doubling."""
-    most = 1
-    while most < MOST_SEQUENCES and held(most * layout.data, seq_len) is not None:  # type: ignore[operator]
-        most *= 2
-    return most

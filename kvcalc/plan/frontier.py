@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from kvcalc.engines.checks import longest_that_fits
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Ledger
 from kvcalc.plan.lengths import Lengths
@@ -70,13 +71,4 @@ def largest_batch(search: Search, layout: Layout, lengths: Lengths) -> int:
         found = search.job.ledger(layout, search.hardware, each * layout.data, lengths)
         return isinstance(found, Ledger) and found.fits
 
-    if not fits(1):
-        return 0
-    most = 2
-    while most < MOST_SEQUENCES and fits(most):
-        most *= 2
-    least = most // 2
-    while most - least > 1:
-        middle = (least + most) // 2
-        least, most = (middle, most) if fits(middle) else (least, middle)
-    return least
+    return longest_that_fits(fits, MOST_SEQUENCES - 1)

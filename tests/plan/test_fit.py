@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning import MIB, dense_model, gpu, moe_model, request
 
-from kvcalc.plan.fit import MOST_SEQUENCES, fit
+from kvcalc.plan.fit import fit
 from kvcalc.plan.layouts import Pins
 from kvcalc.plan.ledger import Ledger
 from kvcalc.plan.lengths import Lengths
@@ -83,17 +83,31 @@ def test_a_context_that_no_spec_states_has_a_limit_all_the_same():
 def test_more_sequences_than_anybody_has():
     """1 KiB of cache a sequence of one token, in 80 GB: the limit of what is looked at."""
     report = fit(request(dense_model(1, max_position_embeddings=10)), gpu(), 1, 1, 1)
-    assert report.lines[0].max_batch_size == MOST_SEQUENCES
+    assert report.lines[0].max_batch_size == 16_777_216
 
 
-@pytest.mark.parametrize(("gpus", "hint"), [(7, "numbers that work: 5, 6, 8"), (11, "numbers that work: 8, 10, 12")])
-def test_numbers_that_no_layout_has_name_those_that_work(gpus, hint):
-    """6 layers, 4 KV heads; 7 and 11 GPUs only as data ranks, which a pin rules out here."""
+def test_more_tokens_than_anybody_has():
+    """1 KiB of cache a token, in 80 GB."""
+    report = fit(request(dense_model(1, max_position_embeddings=None)), gpu(), 1, 1, 1)
+    assert report.lines[0].max_seq_len == 67_108_864
+
+
+@pytest.mark.parametrize(
+    ("gpus", "node", "near"), [(7, 8, "5, 6, 8"), (11, 8, "8, 10, 12"), (7, 2, "2, 3, 4"), (9, 1, "1, 2")]
+)
+def test_numbers_that_no_layout_has_name_those_that_work(gpus, node, near):
+    """6 layers, 4 KV heads; 7, 9 and 11 GPUs only as data ranks, which a pin rules out here. Two nodes are tried."""
     with pytest.raises(KvcalcError) as caught:
-        fit(request(dense_model(), pins=Pins(data=1)), gpu(), gpus, 1, 100)
+        fit(request(dense_model(), pins=Pins(data=1), node=node), gpu(), gpus, 1, 100)
     problem = caught.value.problems[0]
     assert problem.message == f"no layout of {gpus} GPUs is one that was asked for and that engines take"
-    assert problem.help == hint
+    assert problem.help == f"numbers that work: {near}"
+
+
+def test_no_number_may_work():
+    with pytest.raises(KvcalcError) as caught:
+        fit(request(dense_model(), pins=Pins(tensor=5)), gpu(), 5, 1, 100)
+    assert caught.value.problems[0].help == "numbers that work: none"
 
 
 def test_pinned_data_ranks_that_do_not_fit_say_what_is_short():
