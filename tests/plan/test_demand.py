@@ -125,7 +125,7 @@ class Hands:
         # no answer is one of one token, no prompt one of one; no request leaves its ranks their one sequence each
         (Hands(1.0, 0.0, 3.0), 1, 1.0, 1, 0, Load(batch_size=3, step_s=1.0)),
         (Hands(1.0, 0.0, 3.0), 1, 1.0, 0, 1, Load(batch_size=3, step_s=1.0)),
-        (Hands(1.0, 0.0, 3.0), 2, 0.0, 1, 2, Load(batch_size=2, step_s=1.0)),
+        (Hands(1.0, 0.0, 3.0, 0.5), 2, 0.0, 1, 2, Load(batch_size=2, step_s=1.0)),
     ],
 )
 def test_littles_law_by_hand(clock, data, rate, isl, osl, found):
