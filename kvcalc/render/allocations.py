@@ -44,7 +44,8 @@ def allocation_document(report: EngineSizeReport) -> Document:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f} %" if whole else ""
+    """`0.06 %`, `100 %`; nothing of nothing."""
+    return f"{100 * part / whole:.2f}".removesuffix(".00") + " %" if whole else ""
 
 
 def _tables(model: EngineSize, title: str) -> list[Table]:
