@@ -23,6 +23,8 @@ from kvcalc.weight_traffic import ONE_RANK, Shards
 from kvcalc.weights.formats import WEIGHT_FORMATS
 from kvcalc.weights.ledger import WeightScheme, weight_bytes_per_stage, weight_scheme
 
+PEAKS = "published peaks: times are bounds, never predictions"
+"""What times rest on without a calibration."""
 BoundBy = Literal["memory", "compute"]
 
 FALLBACKS: Mapping[str, tuple[str, ...]] = {
@@ -79,7 +81,7 @@ class Ceilings:
     @property
     def assumption(self) -> str:
         """What times under these ceilings rest on."""
-        return self.calibration or "published peaks: times are bounds, never predictions"
+        return self.calibration or PEAKS
 
     def ridge(self, dtype: str) -> Fraction:
         """FLOP/B at which memory and arithmetic take equally long."""

@@ -226,5 +226,8 @@ class Stream:
 
     def bytes(self, tokens: IntLike, choice: FormatChoice, encoder_tokens: int = 0) -> IntLike:
         """Logical bytes of one layer and one sequence of `tokens` tokens."""
-        rows = self.extent.rows(tokens, encoder_tokens)
-        return bytes_of(self.format(choice).bits(rows, self.heads, self.width))
+        return self.rows_bytes(self.extent.rows(tokens, encoder_tokens), choice)
+
+    def rows_bytes(self, rows: IntLike, choice: FormatChoice, *, heads: int | None = None) -> IntLike:
+        """Bytes of `rows` rows (of `heads` heads, where not of all): bits are rounded up to a byte once."""
+        return bytes_of(self.format(choice).bits(rows, self.heads if heads is None else heads, self.width))

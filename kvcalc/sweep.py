@@ -21,7 +21,7 @@ from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
 from kvcalc.layout import CacheGroup
 from kvcalc.problems import usage_error
-from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
+from kvcalc.roofline import PEAKS, Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import ModelSpec, layer_groups
 from kvcalc.steps import DECODE, Convention
@@ -358,7 +358,7 @@ def sweep(
 def _assumptions(planes: tuple[Plane, ...], convention: Convention, memory_share: Fraction) -> Iterator[str]:
     yield f"kernels: {convention.name}; components of a step run one after another"
     if any(each.gpu for each in planes):
-        yield planes[0].calibration or "published peaks: times are bounds, never predictions"
+        yield planes[0].calibration or PEAKS
         yield f"fits: one rank's cache and weights within {float(memory_share):g} of its GPU's memory"
     if any(each.shards for each in planes):
         yield "figures of one rank, without communication between ranks"

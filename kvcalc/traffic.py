@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from kvcalc.footprint import Workload
-from kvcalc.formats import STATE_ROLES, IntLike, bytes_of, ceil_div
+from kvcalc.formats import STATE_ROLES, IntLike, ceil_div
 from kvcalc.spec.model import LayerGroup, ModelSpec, layer_groups
 from kvcalc.steps import DECODE, PREFILL, Convention, Phase, Read, Work
 from kvcalc.streams import Encoder, Part, Sharding, Stream
@@ -121,7 +121,7 @@ def read_bytes(read: Read, phase: Phase, tokens: IntLike, workload: Workload, sh
     """Bytes of one layer and sequence on one rank (an integer, or an int64 array of lengths)."""
     rows = read_rows(read, phase, tokens, workload, shards)
     heads = shards.units(read.heads, read.split, grows=read.stream.extent.grows)
-    return bytes_of(read.stream.format(workload.formats).bits(rows, heads, read.stream.width))
+    return read.stream.rows_bytes(rows, workload.formats, heads=heads)
 
 
 def work_flops(work: Work, phase: Phase, tokens: IntLike, workload: Workload, shards: Shards) -> IntLike:
@@ -166,7 +166,7 @@ def kept_bytes(streams: Iterable[Stream], tokens: IntLike, workload: Workload, s
     for stream in streams:
         heads = shards.units(stream.heads, stream.sharding is Sharding.HEADS, grows=stream.extent.grows)
         rows = shards.rows(stream.extent.rows(tokens, workload.encoder_len), stream)
-        total = total + bytes_of(stream.format(workload.formats).bits(rows, heads, stream.width))
+        total = total + stream.rows_bytes(rows, workload.formats, heads=heads)
     return total
 
 
@@ -178,7 +178,7 @@ def written(streams: Iterable[Stream], workload: Workload, shards: Shards) -> Fr
         heads = shards.units(stream.heads, stream.sharding is Sharding.HEADS, grows=grows)
         stored = stream.format(workload.formats)
         if stream.role in STATE_ROLES:
-            total += bytes_of(stored.bits(stream.extent.rows(workload.seq_len, 0), heads, stream.width))
+            total += stream.rows_bytes(stream.extent.rows(workload.seq_len, 0), workload.formats, heads=heads)
         elif not isinstance(stream.extent, Encoder):
             start, step = stored.saturation, stored.period(heads, stream.width)
             more = stored.bits(start + step, heads, stream.width) - stored.bits(start, heads, stream.width)

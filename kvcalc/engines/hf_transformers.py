@@ -24,7 +24,6 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     roles_of,
-    rows_bytes,
     state_rows,
     whole_sequences,
     with_roles,
@@ -100,7 +99,7 @@ def _size(
     """Bytes of one layer's stream of one sequence at a moment, with `heads` of its heads."""
 
     def rows(count: int) -> int:
-        return rows_bytes(stream, count, formats, heads=heads)
+        return stream.rows_bytes(count, formats, heads=heads)
 
     if stream.role is Role.CONV:
         return rows(state_rows(stream) + 1)
@@ -128,9 +127,9 @@ def _buffer(stream: Stream, part: Sequence[Stream], tokens: int, formats: Format
     stride = next(s.extent.stride for s in part if isinstance(s.extent, Strided))
     overlaps = stream.extent.saturation > stride
     waiting = {"after_prefill": tokens, "highest": min(tokens, stride - 1)}.get(moment, tokens % stride)
-    size = rows_bytes(stream, waiting, formats)
+    size = stream.rows_bytes(waiting, formats)
     if overlaps and tokens >= stride:
-        size += rows_bytes(replace(stream, width=stream.width // 2), stride, formats)
+        size += replace(stream, width=stream.width // 2).rows_bytes(stride, formats)
     return size
 
 
@@ -140,8 +139,9 @@ def _quantised(stream: Stream, tokens: int, settings: Settings, heads: int | Non
     tail = (tokens - prompt) % settings.residual_length
     coded = cache_dtype(f"int{settings.nbits}-g{settings.q_group_size}-zp")
     choice = FormatChoice(default=coded)
-    codes = rows_bytes(replace(stream, dtype=None), tokens - tail, choice, heads=heads)
-    return codes + rows_bytes(replace(stream, dtype=None), tail, BF16, heads=heads)
+    plain = replace(stream, dtype=None)
+    codes = plain.rows_bytes(tokens - tail, choice, heads=heads)
+    return codes + plain.rows_bytes(tail, BF16, heads=heads)
 
 
 def _logical(stream: Stream, workload: Workload, formats: FormatChoice, settings: Settings) -> int:

@@ -9,7 +9,7 @@ from operator import le
 from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Engine, Parallel
 from kvcalc.engines.checks import StageBudgets, check_counts, context_limit, longest_that_fits, per_stage
-from kvcalc.engines.layers import assemble, layer_stages, layer_streams, logical_bytes, rows_bytes, whole_sequences
+from kvcalc.engines.layers import assemble, layer_stages, layer_streams, logical_bytes, whole_sequences
 from kvcalc.footprint import Workload
 from kvcalc.formats import ceil_div
 from kvcalc.spec.model import ModelSpec
@@ -39,7 +39,7 @@ def _rank_bytes(stream: Stream, workload: Workload, formats: FormatChoice, paral
     if stream.sharding is Sharding.HEADS:
         heads = ceil_div(heads, parallel.tensor // share)
     rows = ceil_div(stream.extent.rows(workload.seq_len, workload.encoder_len), share)
-    return rows_bytes(stream, rows, formats, heads=heads)
+    return stream.rows_bytes(rows, formats, heads=heads)
 
 
 def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocation:

@@ -11,7 +11,7 @@ from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Parallel, Settings, Waste
 from kvcalc.engines.checks import StageBudgets, context_limit, longest_that_fits, per_stage
 from kvcalc.footprint import Workload
-from kvcalc.formats import Role, bytes_of, ceil_div
+from kvcalc.formats import Role, ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import LayerEntry, ModelSpec, write_out
 from kvcalc.streams import Sharding, Stream, Strided
@@ -154,12 +154,6 @@ def layer_stages(layers: tuple[LayerStreams, ...], parallel: Parallel) -> tuple[
     """The pipeline stage of every layer, split as vLLM and SGLang do."""
     main = sum(1 for layer in layers if not layer.draft)
     return stage_of_layers(layers, even_stages(main, parallel.pipeline))
-
-
-def rows_bytes(stream: Stream, rows: int, formats: FormatChoice, *, heads: int | None = None) -> int:
-    """Bytes of `rows` rows of a stream (with `heads` of its heads)."""
-    stored = stream.format(formats)
-    return bytes_of(stored.bits(rows, stream.heads if heads is None else heads, stream.width))
 
 
 def state_rows(stream: Stream) -> int:

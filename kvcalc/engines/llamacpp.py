@@ -23,7 +23,6 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     roles_of,
-    rows_bytes,
     stage_of_layers,
     state_rows,
     with_roles,
@@ -179,7 +178,7 @@ def _share(
 ) -> Share:
     count = stream_cells(stream, context, settings, workload.encoder_len)
     rows = state_rows(stream) if stream.role in STATE_ROLES else 1
-    size = rows_bytes(stream, rows, formats) * count
+    size = stream.rows_bytes(rows, formats) * count
     logical = logical_bytes(stream, workload, formats) * workload.batch_size
     cause = "padding and unused cells of the context"
     if stream.role in STATE_ROLES:
@@ -220,7 +219,7 @@ def caches(spec: ModelSpec, formats: FormatChoice, settings: Settings, context: 
             [s for s in layer.streams if s.role not in STATE_ROLES and isinstance(s.extent, Window) == windowed]
             for layer in layer_streams(spec)
         ]
-        sizes = [(s.role, stream_cells(s, context, settings), rows_bytes(s, 1, formats)) for mine in kept for s in mine]
+        sizes = [(s.role, stream_cells(s, context, settings), s.rows_bytes(1, formats)) for mine in kept for s in mine]
         if sizes:
             values = sum(cells * row for role, cells, row in sizes if role is Role.VALUE)
             found.append(

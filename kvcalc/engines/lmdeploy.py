@@ -25,7 +25,6 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     roles_of,
-    rows_bytes,
     staged,
     state_rows,
     with_roles,
@@ -82,7 +81,7 @@ def engine_formats(spec: ModelSpec, asked: FormatChoice) -> FormatChoice:
 def _tensors(stream: Stream, heads: int, formats: FormatChoice, settings: Settings) -> tuple[int, int]:
     """(content, allocated) bytes of one block of a stream: its data and its scales, each rounded up."""
     block = settings.block_size
-    content = rows_bytes(stream, block, formats, heads=heads)
+    content = stream.rows_bytes(block, formats, heads=heads)
     if settings.backend == "turbomind":
         return content, content
     stored, parts = formats.format(stream.role, stream.width, stream.dtype), [content]
@@ -141,12 +140,12 @@ def _share(stream: Stream, stage: int, workload: Workload, formats: FormatChoice
     heads = _heads(stream, settings)
     if stream.role in STATE_ROLES:
         whole = logical
-        rank = rows_bytes(stream, state_rows(stream), formats, heads=heads)
+        rank = stream.rows_bytes(state_rows(stream), formats, heads=heads)
         waste: tuple[tuple[str, int], ...] = ()
         total = rank * parallel.tensor
     else:
         blocks = _blocks(stream, workload, settings)
-        content = blocks * rows_bytes(stream, settings.block_size, formats)
+        content = blocks * stream.rows_bytes(settings.block_size, formats)
         mine, padded = _tensors(stream, heads, formats, settings)
         rank, total = blocks * padded, blocks * padded * parallel.tensor
         padding = blocks * (padded - mine) * parallel.tensor

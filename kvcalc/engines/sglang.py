@@ -26,7 +26,6 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     roles_of,
-    rows_bytes,
     state_rows,
     with_roles,
 )
@@ -106,7 +105,7 @@ def _rank_row(stream: Stream, formats: FormatChoice, settings: Settings) -> int:
     share = settings.parallel.decode_context if stream.role not in STATE_ROLES else 1
     heads = heads_per_rank(stream, settings.parallel.tensor // share, NAME)
     rows = state_rows(stream) if stream.role in STATE_ROLES else 1
-    row = rows_bytes(stream, rows, formats, heads=heads)
+    row = stream.rows_bytes(rows, formats, heads=heads)
     return row * share if stream.role is Role.INDEX else row
 
 
@@ -222,7 +221,7 @@ def _share(
     if stream.role in STATE_ROLES:
         return Share(stage=stage, logical=logical, allocated=logical, rank=rank_row * max(counts),
                      total=rank_row * parallel.tensor * batch)  # fmt: skip
-    row = rows_bytes(stream, 1, formats)
+    row = stream.rows_bytes(1, formats)
     rows = stream.extent.rows(workload.seq_len, workload.encoder_len)
     whole_pages = round_up(rows, page)
 

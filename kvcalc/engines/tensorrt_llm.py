@@ -25,7 +25,6 @@ from kvcalc.engines.layers import (
     layer_streams,
     logical_bytes,
     roles_of,
-    rows_bytes,
     staged,
     state_rows,
     whole_sequences,
@@ -107,8 +106,8 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
             rows = _rows(stream, workload, settings)
             in_full = isinstance(stream.extent, Window) and not settings.window_blocks
             logical = logical_bytes(stream, workload, stored)
-            content = rows_bytes(stream, rows, stored)
-            rank = rows_bytes(stream, rows, stored, heads=_heads(stream, settings))
+            content = stream.rows_bytes(rows, stored)
+            rank = stream.rows_bytes(rows, stored, heads=_heads(stream, settings))
             cause = "windows kept in full" if in_full else "block rounding"
             shares.append(
                 whole_sequences(stage, parallel, batch, logical=logical, allocated=content, rank=rank, cause=cause)
@@ -129,7 +128,7 @@ def _block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> 
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
     return staged(
         (
-            (stage, rows_bytes(s, settings.block_size, formats, heads=_heads(s, settings)))
+            (stage, s.rows_bytes(settings.block_size, formats, heads=_heads(s, settings)))
             for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True)
             for s in layer.streams
             if s.role not in STATE_ROLES

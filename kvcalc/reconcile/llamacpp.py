@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvcalc.cache_dtypes import parse_kv_cache_dtype
-from kvcalc.engines.layers import layer_streams, rows_bytes
+from kvcalc.engines.layers import layer_streams
 from kvcalc.engines.llamacpp import CacheLine, Settings, caches, cells, engine_formats, stream_cells
 from kvcalc.formats import STATE_ROLES
 from kvcalc.reconcile.logs import LLAMACPP, Fact, Log
@@ -41,7 +41,7 @@ def compare(log: Log, spec: ModelSpec, trial: Trial) -> Sequence[Comparison]:
         rows.append(_mib(fact, "KV self size", whole))
     if fact := log.last(LLAMACPP, "state_size"):
         states = sum(
-            rows_bytes(s, s.extent.rows(1, 0), formats) * stream_cells(s, context, settings)
+            s.rows_bytes(s.extent.rows(1, 0), formats) * stream_cells(s, context, settings)
             for layer in layer_streams(spec)
             for s in layer.streams
             if s.role in STATE_ROLES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvcalc.cache_dtypes import BF16, FormatChoice, parse_kv_cache_dtype
-from kvcalc.engines.layers import heads_per_rank, layer_stages, layer_streams, rows_bytes
+from kvcalc.engines.layers import heads_per_rank, layer_stages, layer_streams
 from kvcalc.engines.sglang import Settings, engine_formats, page_size, pool_bytes, pools, side_bytes
 from kvcalc.formats import Role, ceil_div
 from kvcalc.reconcile.logs import SGLANG, Fact, Log
@@ -102,7 +102,7 @@ def _role_bytes(spec: ModelSpec, settings: Settings, role: Role) -> int:
         for stream in layer.streams:
             if stream.role is role:
                 heads = heads_per_rank(stream, settings.parallel.tensor, "sglang")
-                sums[stage] += rows_bytes(stream, stream.extent.rows(1, 0), stored, heads=heads)
+                sums[stage] += stream.rows_bytes(stream.extent.rows(1, 0), stored, heads=heads)
     return max(sums)
 
 

@@ -18,7 +18,6 @@ from kvcalc.engines.layers import (
     heads_per_rank,
     layer_streams,
     roles_of,
-    rows_bytes,
     state_rows,
     with_roles,
 )
@@ -215,7 +214,7 @@ def _attention_page(
 ) -> Page:
     first, *_ = streams
     mine = heads_per_rank(first, settings.parallel.tensor, NAME)
-    slot = sum(rows_bytes(s, block, formats, heads=1) for s in streams)
+    slot = sum(s.rows_bytes(block, formats, heads=1) for s in streams)
     align = next((n for name, n in SLOT_ALIGNMENT.items() if formats.default.name.startswith(name)), 1) * block
     padded = round_up(slot, align)
     return Page(
@@ -230,7 +229,7 @@ def _state_page(layer: int, streams: tuple[Stream, ...], formats: FormatChoice, 
     def size(stream: Stream, ranks: int) -> int:
         # A convolution also keeps the inputs of tokens that may still be rejected.
         rows = state_rows(stream) + (drafts if stream.role is Role.CONV else 0)
-        return rows_bytes(stream, rows, formats, heads=heads_per_rank(stream, ranks, NAME))
+        return stream.rows_bytes(rows, formats, heads=heads_per_rank(stream, ranks, NAME))
 
     rank = sum(size(s, tensor) for s in streams)
     # Without prefix caching a request has one state, whatever its length: no block grid.
@@ -242,7 +241,7 @@ def _state_page(layer: int, streams: tuple[Stream, ...], formats: FormatChoice, 
 
 def _latent_page(layer: int, stream: Stream, formats: FormatChoice, block: int, compressed: bool) -> Page:
     stride = stream.extent.stride if isinstance(stream.extent, Strided) else 1
-    content = rows_bytes(stream, ceil_div(block, stride), formats)
+    content = stream.rows_bytes(ceil_div(block, stride), formats)
     page = content
     if compressed:
         align = PACKED_ALIGNMENT if formats.default.name == "fp8_ds_mla" else PLAIN_ALIGNMENT
