@@ -188,7 +188,7 @@ class Job:
         """(bytes of each stage, whether one request on admission asks for more than the batch holds)."""
         times = sequences // found.batch_size
         held = tuple(times * size for size in found.per_stage_bytes)
-        admitted = next((figure.units for figure in found.figures if figure.name == "admission"), 0)
+        admitted = sum(figure.units for figure in found.figures if figure.name == "admission")
         if not found.units or admitted <= times * found.units:
             return held, False
         return tuple(admitted * size // found.units for size in found.per_stage_bytes), True
