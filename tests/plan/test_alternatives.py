@@ -121,6 +121,14 @@ def test_what_cannot_be_asked_is_left_out():
     assert "fp8 cache" not in {near.change for near in alternatives(wanted, gpu(110 * MIB))}
 
 
+def test_a_gpu_of_unknown_bandwidth_is_left_out(monkeypatch):
+    larger = replace(gpu(10**9), name="larger")
+    mute = replace(larger, name="mute", memory=replace(larger.memory, bandwidth=None, bytes_per_clock=None))
+    monkeypatch.setattr(module, "list_hardware", lambda: [mute, larger])
+    (found,) = plan(asked(), [gpu(110 * MIB)]).plans
+    assert [near.gpu for near in found.alternatives if near.change == "another GPU"] == ["larger"]
+
+
 def test_alternatives_are_looked_for_only_where_asked():
     (found,) = plan(replace(asked(), alternatives=False), [gpu(110 * MIB)]).plans
     assert found.alternatives == ()
