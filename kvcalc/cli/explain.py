@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,8 +23,13 @@ from kvcalc.render.document import Document
 
 _RULE_CODE = re.compile(r"kv\d{1,3}", re.IGNORECASE)
 
-Told = tuple[str, Any, Callable[[Any], Document]]
-"""(name of the report, the report, its view)."""
+
+class Told(NamedTuple):
+    """What `emit` prints."""
+
+    name: str
+    report: Any
+    view: Callable[[Any], Document]
 
 
 def explain(
@@ -65,7 +70,7 @@ def _rule(code: str) -> Told | None:
     if known not in RULES:
         found = [f"{rule.code} {rule.name}" for rule in RULES.values() if rule.code.startswith(known)]
         raise usage_error(f"{known} is the start of {len(found)} codes", help=f"one of {', '.join(found)}")
-    return "rule", explain_rule(known), rule_document
+    return Told("rule", explain_rule(known), rule_document)
 
 
 def _kind(name: str) -> Told | None:
@@ -73,7 +78,7 @@ def _kind(name: str) -> Told | None:
     from kvcalc.explanation import explain_kind
     from kvcalc.render.explanations import kind_document
 
-    return ("kind", explain_kind(name), kind_document) if name in KINDS else None
+    return Told("kind", explain_kind(name), kind_document) if name in KINDS else None
 
 
 def _format(name: str) -> Told | None:
@@ -82,7 +87,7 @@ def _format(name: str) -> Told | None:
     from kvcalc.render.explanations import format_document
 
     dtype = find_cache_dtype(name)
-    return None if dtype is None else ("format", explain_format(dtype), format_document)
+    return None if dtype is None else Told("format", explain_format(dtype), format_document)
 
 
 def _gpu(name: str) -> Told | None:
@@ -96,7 +101,7 @@ def _gpu(name: str) -> Told | None:
     from kvcalc.accelerators import explain_accelerator
     from kvcalc.render.accelerators import accelerator_document
 
-    return "gpu", explain_accelerator(shipped_accelerator(gpu)), accelerator_document
+    return Told("gpu", explain_accelerator(shipped_accelerator(gpu)), accelerator_document)
 
 
 def _model(name: str, batch_size: str, seq_len: str | None, kv_cache_dtype: str, encoder_len: str | None) -> Told:
@@ -108,4 +113,4 @@ def _model(name: str, batch_size: str, seq_len: str | None, kv_cache_dtype: str,
     spec = find_what_if(name)
     workload, warnings = workload_for(spec, **workload_of(batch_size, seq_len, kv_cache_dtype, encoder_len))
     warn(*warnings)
-    return "explanation", explain_model(spec, workload), model_document
+    return Told("explanation", explain_model(spec, workload), model_document)
