@@ -9,7 +9,7 @@ from kvcalc.plan.demand import Demand
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Ledger
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.remarks import of_lengths
+from kvcalc.plan.remarks import of_fit, of_lengths
 from kvcalc.plan.report import FitLine, FitReport
 from kvcalc.plan.request import Request
 from kvcalc.plan.search import Search
@@ -58,7 +58,7 @@ def fit(request: Request, hardware: HardwareSpec, gpus: int, batch_size: int, se
         lines=tuple(lines),
         shortage=None if lines else alone.fitting(gpus)[1],
         assumptions=(),
-        warnings=tuple(of_lengths(request)),
+        warnings=(*of_lengths(request), *of_fit(request, job, hardware, lines)),
     )
 
 

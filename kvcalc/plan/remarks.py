@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Job
-from kvcalc.plan.report import GpuPlan
+from kvcalc.plan.report import FitLine, GpuPlan
 from kvcalc.plan.request import Request
 from kvcalc.spec.hardware import HardwareSpec
 
@@ -44,12 +45,30 @@ def of_batches(request: Request, job: Job, gpus: Sequence[HardwareSpec], plans: 
     for hardware, found in zip(gpus, plans, strict=True):
         if not found.choices:
             continue
-        first, longest = found.choices[0], request.demand.lengths.longest
-        settings = job.settings(first.layout.of_one_replica, longest, job.gpu_defaults(hardware))
-        name = next((name for name in AT_ONCE if hasattr(settings, name)), None)
-        if name is None or first.rank_batch <= getattr(settings, name):
-            continue
-        yield (
-            f"{first.rank_batch:,} sequences on a rank of {hardware.name}, but {request.engine.name} runs"
-            f" {getattr(settings, name):,} at once ({name}): --set {name}={first.rank_batch} counts what more take"
-        )
+        batch = found.choices[0].rank_batch
+        for name, most in _at_once(request, job, hardware, found.choices[0].layout):
+            if batch > most:
+                yield (
+                    f"{batch:,} sequences on a rank of {hardware.name}, but {request.engine.name} runs {most:,} at once"
+                    f" ({name}): --set {name}={batch} counts what more take"
+                )
+
+
+def of_fit(request: Request, job: Job, hardware: HardwareSpec, lines: Sequence[FitLine]) -> Iterator[str]:
+    """Of more sequences that fit a rank than its engine runs at once."""
+    for first in lines[:1]:
+        batch = first.max_batch_size // first.layout.data
+        for name, most in _at_once(request, job, hardware, first.layout):
+            if batch > most:
+                yield (
+                    f"{batch:,} sequences fit a rank, but {request.engine.name} runs {most:,} at once ({name}):"
+                    f" --set {name}=N allows more, and counts what they take"
+                )
+
+
+def _at_once(request: Request, job: Job, hardware: HardwareSpec, layout: Layout) -> Iterator[tuple[str, int]]:
+    """(setting, sequences that a rank runs at once), where the engine has such a setting."""
+    settings = job.settings(layout.of_one_replica, request.demand.lengths.longest, job.gpu_defaults(hardware))
+    for name in AT_ONCE:
+        if hasattr(settings, name):
+            yield name, getattr(settings, name)

@@ -123,6 +123,19 @@ def test_a_fit_beyond_the_context_is_warned_of():
     assert said == ("100 tokens exceed the context of test-model (99)",)
 
 
+def test_more_sequences_than_the_engine_runs_at_once_are_warned_of():
+    """A block of 16 tokens x 6 layers x 1,024 B each: 79 GiB hold many more than the 1,024 that vLLM 0.33.0 runs."""
+    asked = {"engine": "vllm", "tokens": 10}
+    report = fit(request(dense_model(), **asked), gpu(), 1, 1, 10)
+    most = report.lines[0].max_batch_size
+    assert report.warnings == (
+        f"{most:,} sequences fit a rank, but vllm runs 1,024 at once (max_num_seqs):"
+        " --set max_num_seqs=N allows more, and counts what they take",
+    )
+    assert fit(request(dense_model(), options={"max_num_seqs": most}, **asked), gpu(), 1, 1, 10).warnings == ()
+    assert fit(request(dense_model(), tokens=10), gpu(), 1, 1, 10).warnings == ()
+
+
 def test_pins_hold_in_fit_too():
     labels = {line.label for line in fit(request(moe_model(), pins=Pins(tensor=2)), gpu(), 8, 8, 100).lines}
     assert labels == {"TP2 x PP4", "TP2 x DP4", "TP2 x PP2 x DP2"} | {
