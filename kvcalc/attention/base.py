@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -150,8 +150,7 @@ class HeadedAttention(Attention):
     def decode_reads(
         self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
     ) -> tuple[Read, ...]:
-        queries = num_attention_heads or self.num_attention_heads
-        return tuple(read_by(stream, stream.extent, queries, convention) for stream in self.streams())
+        return read_whole(self.streams(), num_attention_heads or self.num_attention_heads, convention)
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
         """2 x head_dim (q k^T) and 2 x v_head_dim (p v) per query head and visible row."""
@@ -195,6 +194,11 @@ def read_by(stream: Stream, extent: Extent, queries: int, convention: Convention
     if convention.heads is Heads.EXPANDED:
         return Read(stream=stream, extent=extent, heads=queries, split=True)
     return Read(stream=stream, extent=extent, heads=stream.heads, split=stream.sharding is Sharding.HEADS)
+
+
+def read_whole(streams: Iterable[Stream], queries: int, convention: Convention) -> tuple[Read, ...]:
+    """Every row of these streams that the newest token attends to."""
+    return tuple(read_by(stream, stream.extent, queries, convention) for stream in streams)
 
 
 def index_stream(width: int, extent: Extent) -> Stream:

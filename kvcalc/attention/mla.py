@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from kvcalc.attention.base import Attention, HeadGeometry, read_by
+from kvcalc.attention.base import Attention, HeadGeometry, read_whole
 from kvcalc.fields import Size, Size0
 from kvcalc.formats import Role
 from kvcalc.steps import DECODE, Convention, Latent, Read, Work
@@ -43,8 +43,7 @@ class LatentAttention(Attention):
     def decode_reads(
         self, convention: Convention = DECODE, *, num_attention_heads: int | None = None
     ) -> tuple[Read, ...]:
-        queries = num_attention_heads or self.num_attention_heads
-        return tuple(read_by(stream, stream.extent, queries, convention) for stream in self.streams())
+        return read_whole(self.streams(), num_attention_heads or self.num_attention_heads, convention)
 
     def work(self, convention: Convention = DECODE, *, num_attention_heads: int | None = None) -> tuple[Work, ...]:
         """Absorbed: 2 x (rank + rope) and 2 x rank per head and row. Expanded: 2 x (nope + rope) and 2 x v, after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,7 +11,7 @@ from kvcalc.cache_dtypes import FormatChoice
 from kvcalc.engines.base import Allocation, Capacity, Parallel, Settings, Waste
 from kvcalc.engines.checks import StageBudgets, context_limit, longest_that_fits, per_stage
 from kvcalc.footprint import Workload
-from kvcalc.formats import Role, ceil_div
+from kvcalc.formats import STATE_ROLES, Role, ceil_div
 from kvcalc.problems import usage_error
 from kvcalc.spec.model import LayerEntry, ModelSpec, write_out
 from kvcalc.streams import Sharding, Stream, Strided
@@ -202,6 +202,22 @@ def block_capacity(
         max_model_len=limit, units_per_request=one, concurrency=Fraction(blocks, one),
         max_tokens_per_request=longest_that_fits(lambda n: ceil_div(n, block_size) <= blocks, limit),
     )  # fmt: skip
+
+
+def block_bytes_per_stage(
+    layers: tuple[LayerStreams, ...], parallel: Parallel, size: Callable[[Stream], int]
+) -> tuple[int, ...]:
+    """Bytes of a block of all layers on a rank of each pipeline stage, by its `size` in one stream.
+
+    States are paid for apart.
+    """
+    kept = (
+        (stage, size(stream))
+        for layer, stage in zip(layers, layer_stages(layers, parallel), strict=True)
+        for stream in layer.streams
+        if stream.role not in STATE_ROLES
+    )
+    return staged(kept, parallel.pipeline)
 
 
 def staged(sizes: Iterable[tuple[int, int]], stages: int) -> tuple[int, ...]:

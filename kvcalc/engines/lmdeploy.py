@@ -19,13 +19,13 @@ from kvcalc.engines.checks import StageBudgets, check_counts, check_formats
 from kvcalc.engines.layers import (
     Share,
     assemble,
+    block_bytes_per_stage,
     block_capacity,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
     roles_of,
-    staged,
     state_rows,
     with_roles,
 )
@@ -161,14 +161,8 @@ def _share(stream: Stream, stage: int, workload: Workload, formats: FormatChoice
 def block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> tuple[int, ...]:
     """Bytes of a block of all layers on a rank of each pipeline stage."""
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    return staged(
-        (
-            (stage, _tensors(s, _heads(s, settings), formats, settings)[1])
-            for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True)
-            for s in layer.streams
-            if s.role not in STATE_ROLES
-        ),
-        settings.parallel.pipeline,
+    return block_bytes_per_stage(
+        layers, settings.parallel, lambda stream: _tensors(stream, _heads(stream, settings), formats, settings)[1]
     )
 
 

@@ -19,13 +19,13 @@ from kvcalc.engines.checks import StageBudgets, check_counts, check_formats
 from kvcalc.engines.layers import (
     Share,
     assemble,
+    block_bytes_per_stage,
     block_capacity,
     heads_per_rank,
     layer_stages,
     layer_streams,
     logical_bytes,
     roles_of,
-    staged,
     state_rows,
     whole_sequences,
     with_roles,
@@ -124,17 +124,12 @@ def allocate(spec: ModelSpec, workload: Workload, settings: Settings) -> Allocat
 
 
 def _block_bytes(spec: ModelSpec, formats: FormatChoice, settings: Settings) -> tuple[int, ...]:
-    """Bytes of a block on a rank of each pipeline stage; states are kept apart."""
+    """Bytes of a block of all layers on a rank of each pipeline stage."""
     layers = layer_streams(spec, draft_layers=settings.num_speculative_tokens > 0)
-    return staged(
-        (
-            (stage, s.rows_bytes(settings.block_size, formats, heads=_heads(s, settings)))
-            for layer, stage in zip(layers, layer_stages(layers, settings.parallel), strict=True)
-            for s in layer.streams
-            if s.role not in STATE_ROLES
-        ),
-        settings.parallel.pipeline,
-    )
+    return block_bytes_per_stage(
+        layers, settings.parallel,
+        lambda stream: stream.rows_bytes(settings.block_size, formats, heads=_heads(stream, settings)),
+    )  # fmt: skip
 
 
 def capacity(spec: ModelSpec, budget_bytes: StageBudgets, settings: Settings, formats: FormatChoice) -> Capacity:
