@@ -221,6 +221,17 @@ LAYERS: list[tuple[str, Attention, list[Row]]] = [
         ],
     ),
     (
+        "compressed without an indexer",
+        compressed(compress_ratio=128),
+        [
+            ("q_b_proj.weight", (12 * 160, H), (0, 12)),
+            *ONE_VECTOR,
+            ("o_proj.weight", (H, 12 * 160), (1, 12)),
+            *SINKS,
+            *compressor("compressor", 160, 128, wide=1),
+        ],
+    ),
+    (
         "mamba",
         mamba(time_step_rank=6, inner_norms=True),
         [*MAMBA, ("conv1d.bias", (700,), (0, 700)), ("dt_b_c_layernorms", (6 + 2 * 18,), None)],
