@@ -10,6 +10,7 @@ from factories import full, gated_delta_net, mla, model, sliding
 
 from kvcalc.engines import find_engine
 from kvcalc.plan.demand import Demand
+from kvcalc.plan.layouts import Rules
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.lengths import Lengths
 from kvcalc.plan.planfile import PlanFile, read_plan
@@ -54,6 +55,17 @@ def dense_model(layers: int = 6, **changes: Any) -> ModelSpec:
     return weighted(model((layers, kind)), Dense(intermediate_size=1536), **changes)
 
 
+def paired_model() -> ModelSpec:
+    """12 query heads over 2 of K and V."""
+    return headed_model(12, 2)
+
+
+def headed_model(heads: int, kv_heads: int) -> ModelSpec:
+    """Two layers whose every size is a multiple of the query heads."""
+    kind = full(num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=64)
+    return weighted(model((2, kind)), Dense(intermediate_size=128 * heads), vocab_size=64 * heads)
+
+
 def moe_model(layers: int = 5, **changes: Any) -> ModelSpec:
     """MLA of 12 heads with a latent of 160 + 32, and 16 experts of which 4 work, with a shared one."""
     ffn = Moe(num_experts=16, num_experts_per_tok=4, moe_intermediate_size=384, n_shared_experts=1)
@@ -71,6 +83,10 @@ def state_model(**changes: Any) -> ModelSpec:
     """Three gated delta nets (10 value heads) and one full layer of 10 KV heads."""
     attention = full(num_attention_heads=10, num_key_value_heads=10, head_dim=64)
     return weighted(model((3, gated_delta_net()), attention), Dense(intermediate_size=1600), **changes)
+
+
+def rules(spec: ModelSpec, weights: str | None = None, **more: Any) -> Rules:
+    return Rules(spec, weight_scheme(spec, weights), **more)
 
 
 def shipped(name: str) -> ModelSpec:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
+from heapq import nsmallest
+from math import isqrt, prod
+from typing import Any
 
 from kvcalc.engines.base import Parallel
 from kvcalc.formats import Role, ceil_div
@@ -163,9 +165,10 @@ class Rules:
             if not self.experts:
                 return "a model without routed experts has nothing to deal out by expert parallelism"
             ranks = layout.tensor * layout.data
-            if ranks > self.experts or (self.even_experts and self.experts % ranks):
-                evenly = " evenly" * (ranks <= self.experts)
-                return f"{self.experts} experts cannot be dealt out{evenly} over {ranks} ranks"
+            if ranks > self.experts:
+                return f"{self.experts} experts cannot be dealt out over {ranks} ranks"
+            if self.even_experts and self.experts % ranks:
+                return f"{self.experts} experts cannot be dealt out evenly over {ranks} ranks"
         if layout.decode_context > 1:
             reason = self._context(layout)
             if reason:
@@ -174,10 +177,16 @@ class Rules:
             None if layout.expert_parallel else self._cut(True, layout.tensor * layout.data)
         )
 
+    def refusal_of_both(self, layout: Layout) -> str | None:
+        """Why engines would refuse it with slices of experts and with whole ones; None where they take either."""
+        reason = self.refusal(replace(layout, expert_parallel=False))
+        whole = None if reason is None else self.refusal(replace(layout, expert_parallel=True))
+        return None if whole is None else reason
+
     def least_tensor(self, share: int) -> int | None:
         """The smallest TP whose ranks can share tokens among `share`; None where no TP allows it."""
         every = range(share, max(MOST_TENSOR, share) + 1, share)
-        return next((n for n in every if self.refusal(Layout(tensor=n, decode_context=share)) is None), None)
+        return next((n for n in every if self.refusal_of_both(Layout(tensor=n, decode_context=share)) is None), None)
 
     def _context(self, layout: Layout) -> str | None:
         share, tensor, heads = layout.decode_context, layout.tensor, self.context_heads
@@ -185,15 +194,11 @@ class Rules:
             return f"DCP {share} does not divide TP {tensor}"
         if not heads:
             return "no cache grows with the tokens, so DCP shares nothing"
-        if tensor % heads or share > tensor // heads:
-            most = tensor // heads if tensor % heads == 0 else 1
-            return f"{heads} KV heads over TP {tensor} leave at most DCP {max(1, most)}, not {share}"
-        return None
+        most = 1 if tensor % heads else tensor // heads
+        return f"{heads} KV heads over TP {tensor} leave at most DCP {most}, not {share}" if share > most else None
 
     def _cut(self, experts: bool, ranks: int) -> str | None:
         """Why `ranks` cannot share the routed experts' tensors, or all others."""
-        if ranks == 1:
-            return None
         key = (experts, ranks)
         if key not in self._cuts:
             chosen = (t for t in self._tensors if (t.component is Component.ROUTED_EXPERTS) == experts)
@@ -211,7 +216,7 @@ class Rules:
         split = tensor.split
         if split is None:
             return None
-        if split.pad_to > 1:
+        if split.pad_to != 1:
             padded = ceil_div(split.units, split.pad_to) * split.pad_to
             over = f"{ranks} ranks cannot share the {split.units:,} rows of {tensor.name}, padded to {padded:,}"
             return over if padded % ranks else None
@@ -232,8 +237,8 @@ class Rules:
 
 def divisors(number: int) -> tuple[int, ...]:
     """All divisors, smallest first."""
-    small = [n for n in range(1, int(number**0.5) + 1) if number % n == 0]
-    return tuple(dict.fromkeys([*small, *(number // n for n in reversed(small))]))
+    small = [n for n in range(1, isqrt(number) + 1) if number % n == 0]
+    return (*small, *(number // n for n in reversed(small) if n * n != number))
 
 
 def candidates(gpus: int, *, node: int, batch: int, moe: bool, pins: Pins = FREE) -> Iterator[Layout]:
@@ -257,7 +262,7 @@ def candidates(gpus: int, *, node: int, batch: int, moe: bool, pins: Pins = FREE
 
 def valid_layouts(gpus: int, rules: Rules, *, node: int, batch: int, pins: Pins = FREE) -> tuple[Layout, ...]:
     """The layouts of `gpus` GPUs that engines take."""
-    found = candidates(gpus, node=node, batch=batch, moe=rules.experts > 0, pins=pins)
+    found = candidates(gpus, node=node, batch=batch, moe=bool(rules.experts), pins=pins)
     return tuple(layout for layout in found if rules.refusal(layout) is None)
 
 
@@ -271,26 +276,29 @@ def check_pins(rules: Rules, pins: Pins) -> None:
         if size is not None and not 1 <= size <= MAX_RANKS:
             raise usage_error(f"a parallel size is 1 to {MAX_RANKS:,}, not {size}")
     share = pins.decode_context or 1
-    tensor = pins.tensor or (rules.least_tensor(share) if share > 1 else None) or share
-    pinned = Layout(
-        tensor=tensor, pipeline=pins.pipeline or 1, data=pins.data or 1,
-        expert_parallel=bool(pins.expert_parallel), decode_context=share,
-    )  # fmt: skip
-    reason = rules.refusal(pinned)
+    free = {"pipeline": pins.pipeline, "data": pins.data, "expert_parallel": pins.expert_parallel}
+    given: dict[str, Any] = {name: value for name, value in free.items() if value is not None}
+    pinned = Layout(tensor=pins.tensor or rules.least_tensor(share) or share, decode_context=share, **given)
+    reason = (rules.refusal_of_both if pins.expert_parallel is None else rules.refusal)(pinned)
     if reason is not None:
         raise usage_error(f"{rules.spec.name} on {pinned.label}: {reason}", help=_nearest(rules, pinned))
 
 
 def _nearest(rules: Rules, pinned: Layout) -> str:
     """What to change of a layout that the model does not allow."""
-    if pinned.expert_parallel and rules.refusal(replace(pinned, expert_parallel=False)) is None:
+    if rules.refusal(replace(pinned, expert_parallel=False)) is None:
         return "leave out --enable-expert-parallel"
     if pinned.pipeline > rules.layers:
         return f"-pp is {rules.layers} at most"
-    share, tensor = pinned.decode_context, pinned.tensor
-    if share > 1 and rules.refusal(Layout(tensor=tensor)) is None:
-        least = rules.least_tensor(share)
+    if rules.refusal(replace(pinned, decode_context=1)) is None:
+        least = rules.least_tensor(pinned.decode_context)
         return "leave out -dcp" if least is None else f"leave out -dcp, or give -tp {least}"
-    works = [n for n in range(1, 65) if rules.refusal(Layout(tensor=n)) is None]
-    near = sorted(works, key=lambda n: (abs(n - tensor), n))[:3]
-    return f"nearest -tp that works: {', '.join(map(str, sorted(near)))}"
+    if rules.refusal(replace(pinned, data=1)) is None:
+        return f"nearest -dp that works: {_near(pinned.data, lambda n: rules.refusal(replace(pinned, data=n)))}"
+    return f"nearest -tp that works: {_near(pinned.tensor, lambda n: rules.refusal(Layout(tensor=n)))}"
+
+
+def _near(size: int, refusal: Callable[[int], str | None]) -> str:
+    """The three sizes next to one that is refused which are not, smallest first."""
+    works = (n for n in range(1, MOST_TENSOR + 1) if refusal(n) is None)
+    return ", ".join(map(str, sorted(nsmallest(3, works, key=lambda n: (abs(n - size), n)))))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import dropwhile
 
 from kvcalc.formats import ceil_div
 from kvcalc.plan.demand import Demand, Load, Target
@@ -30,7 +29,7 @@ def node_size(hardware: HardwareSpec) -> int:
     """GPUs of a node unless given: those that the GPU's links reach, from 8 to 72."""
     link = hardware.scale_up
     reached = link.domain_size.exact if link else DEFAULT_NODE
-    return reached if DEFAULT_NODE <= reached <= LARGEST_NODE else DEFAULT_NODE
+    return max(DEFAULT_NODE, reached) if reached <= LARGEST_NODE else DEFAULT_NODE
 
 
 def counts(node: int, most: int, least: int = 1) -> Iterator[int]:
@@ -41,7 +40,7 @@ def counts(node: int, most: int, least: int = 1) -> Iterator[int]:
 
 def usual(gpus: int, node: int) -> bool:
     """Whether a number of GPUs is one that people rent: a power of two within a node, or whole nodes."""
-    return gpus % node == 0 or (gpus < node and gpus & (gpus - 1) == 0)
+    return gpus & (gpus - 1) == 0 if gpus < node else gpus % node == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,19 @@ class Minimum:
 
     @property
     def gpus(self) -> int | None:
-        return self.choices[0].gpus if self.choices else None
+        return next((choice.gpus for choice in self.choices), None)
 
     def proof(self, most: int) -> tuple[Shortage, ...]:
         """Why the last numbers are not enough, most GPUs first: `most` of those before the ones without any layout."""
-        end = 0 if self.choices else without_layout(self.shortages)
-        seen = self.shortages[: len(self.shortages) - end]
+        seen = self.shortages if self.choices else with_layout(self.shortages)
         beyond = self.shortages[len(seen) :][::-1]
         return (*beyond[:1], *beyond[1:][-1:], *seen[::-1][:most])
 
 
-def without_layout(shortages: Sequence[Shortage]) -> int:
-    """How many of the last have no layout that engines take (or that was asked for)."""
-    return len(list(takewhile(lambda short: short.breaks == "layout" and not short.layouts, reversed(shortages))))
+def with_layout(shortages: Sequence[Shortage]) -> tuple[Shortage, ...]:
+    """All up to the last that has a layout which engines take (and that was asked for), or needs none to be refused."""
+    rest = dropwhile(lambda short: short.breaks == "layout" and not short.layouts, reversed(shortages))
+    return tuple(rest)[::-1]
 
 
 @dataclass(frozen=True)
@@ -129,29 +128,29 @@ class Search:
     def loads(self, gpus: int) -> tuple[list[tuple[Layout, Load]], Shortage]:
         """(layouts that keep up with what is asked, the one of the others that is nearest to it)."""
         found: list[tuple[Layout, Load]] = []
-        least: tuple[float, Layout] | None = None
-        tried = self.layouts(gpus)
-        for layout in tried:
+        late: list[tuple[float, Layout]] = []
+        for layout in self.layouts(gpus):
             load = self.demand.load(layout, self.clock)
             if isinstance(load, Load):
                 found.append((layout, load))
-            elif least is None or load.times < least[0]:
-                least = (load.times, layout)
-        if least is not None:
-            return found, _overloaded(gpus, len(tried), *least)
-        return found, _refused(gpus, len(tried), self.no_layout(gpus))
+            else:
+                late.append((load.times, layout))
+        tried = len(found) + len(late)
+        if late:
+            return found, _overloaded(gpus, tried, *min(late, key=lambda pair: pair[0]))
+        return found, _refused(gpus, tried, self.no_layout(gpus))
 
     def fitting(self, gpus: int) -> tuple[list[Fitting], Shortage]:
         """(layouts that hold the workload, the nearest of the others)."""
         loads, shortage = self.loads(gpus)
-        return self._held(gpus, loads, shortage, math.inf)
+        return self._held(gpus, loads, shortage)
 
     def _held(
-        self, gpus: int, loads: Sequence[tuple[Layout, Load]], shortage: Shortage, enough: float
+        self, gpus: int, loads: Sequence[tuple[Layout, Load]], shortage: Shortage, *, first: bool = False
     ) -> tuple[list[Fitting], Shortage]:
-        """(the first layouts that hold their load, as many as are enough; the nearest of the others)."""
+        """(layouts that hold their load, all or the first; the nearest of the others)."""
         found: list[Fitting] = []
-        nearest: tuple[Layout, Ledger] | None = None
+        small: list[tuple[Layout, Ledger]] = []
         refused: str | None = None
         for layout, load in loads:
             ledger = self.job.ledger(layout, self.hardware, load.batch_size, self.demand.lengths)
@@ -159,12 +158,12 @@ class Search:
                 refused = refused or ledger  # of the least tensor parallelism, which engines refuse for its own sake
             elif ledger.fits:
                 found.append(Fitting(layout, load, ledger))
-                if len(found) >= enough:
+                if first:
                     break
-            elif nearest is None or ledger.free_bytes > nearest[1].free_bytes:
-                nearest = (layout, ledger)
-        if nearest is not None:
-            return found, _short(gpus, len(loads), *nearest)
+            else:
+                small.append((layout, ledger))
+        if small:
+            return found, _short(gpus, len(loads), *max(small, key=lambda pair: pair[1].free_bytes))
         return found, _refused(gpus, len(loads), refused) if refused else shortage
 
     def no_layout(self, gpus: int) -> str:
@@ -187,14 +186,14 @@ class Search:
         if self.target.asked:
             slow = sorted(((self.excess(*each), each) for each in loads), key=lambda pair: pair[0])
             quick = [each for excess, each in slow if excess <= 1]
-            found, _ = self._held(gpus, quick, shortage, math.inf)
+            found, _ = self._held(gpus, quick, shortage)
             if not found:
-                rest, shortage = self._held(gpus, [each for _, each in slow], shortage, 1)
+                rest, shortage = self._held(gpus, [each for _, each in slow], shortage, first=True)
                 if rest:
-                    nearest = self.choice(rest[0])
+                    nearest = self.choice(*rest)
                     return [], self._too_slow(len(loads), nearest), nearest
             return [self.choice(each) for each in found], shortage, None
-        found, shortage = self._held(gpus, loads, shortage, math.inf)
+        found, shortage = self._held(gpus, loads, shortage)
         return [self.choice(each) for each in found], shortage, None
 
     def excess(self, layout: Layout, load: Load) -> float:
@@ -204,10 +203,8 @@ class Search:
 
     def _too_slow(self, tried: int, choice: Choice) -> Shortage:
         missed = self.target.missed(choice.speed) or "tpot"
-        took, asked = choice.speed.tpot_s, self.target.tpot_s
-        if missed == "ttft":
-            took, asked = choice.speed.ttft_s or 0.0, self.target.ttft_s
-        detail = f"{missed.upper()} is at least {format_seconds(took)}, {format_seconds(asked or 0.0)} asked for"
+        took, asked = (getattr(bounds, f"{missed}_s") for bounds in (choice.speed, self.target))
+        detail = f"{missed.upper()} is at least {format_seconds(took)}, {format_seconds(asked)} asked for"
         return Shortage(
             gpus=choice.gpus, label=choice.label, layouts=tried, short_bytes=0, breaks=missed, detail=detail
         )
@@ -217,7 +214,9 @@ class Search:
         layout, load = fitting.layout, fitting.load
         demand, hourly = self.demand, None if self.price is None else self.price * layout.gpus
         speed = self.clock.speed(layout, load.batch_size, demand.seq_len, demand.isl)
-        served = speed.tokens_per_s if demand.rate is None else demand.rate * (demand.osl or 1)
+        served = speed.tokens_per_s
+        if demand.rate is not None and demand.osl is not None:
+            served = demand.rate * demand.osl
         return Choice(
             gpu=self.hardware.name,
             label=layout.label,
@@ -256,7 +255,7 @@ class Search:
             shortages.append(shortage)
             both = [choice for choice in (nearest, missed) if choice]
             nearest = min(both, key=lambda choice: self.target.excess(choice.speed), default=None)
-        end = len(shortages) - (0 if choices else without_layout(shortages))
+        end = len(shortages if choices else with_layout(shortages))
         first = max(0, end - proven)
         shown = [s if s.layouts or self.below(s.gpus) else self.choices(s.gpus)[1] for s in shortages[first:end]]
         told = (*shortages[:first], *shown, *shortages[end:])

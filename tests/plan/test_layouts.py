@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 from factories import cross, full, gated_delta_net, mamba2, model, sliding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planning import dense_model, gpu, job, moe_model, search, shipped, state_model, weighted
+from planning import (
+    dense_model,
+    gpu,
+    headed_model,
+    job,
+    moe_model,
+    paired_model,
+    rules,
+    search,
+    shipped,
+    state_model,
+    weighted,
+)
 
 from kvcalc.plan.layouts import (
     FREE,
-    MAX_RANKS,
     Layout,
     Pins,
-    Rules,
     candidates,
-    check_pins,
     divisors,
     valid_layouts,
 )
-from kvcalc.problems import KvcalcError
-from kvcalc.spec.ffn import Dense
-from kvcalc.weights.ledger import weight_scheme
-
-
-def rules(spec, weights: str | None = None, **more) -> Rules:
-    return Rules(spec, weight_scheme(spec, weights), **more)
+from kvcalc.spec.ffn import Dense, Moe
+from kvcalc.spec.model import LayerEntry
 
 
 @given(st.integers(1, 3000))
 def test_divisors_are_all_of_them_in_order(number):
     assert list(divisors(number)) == [n for n in range(1, number + 1) if number % n == 0]
+
+
+FEW = [
+    (1, {"node": 8, "batch": 9, "moe": True}, "TP1"),
+    (2, {"node": 8, "batch": 2, "moe": True},
+     "TP1 x DP2, TP1 x DP2 + EP2, TP1 x PP2, TP2, TP2 + DCP2, TP2 + EP2, TP2 + EP2 + DCP2"),
+    (2, {"node": 8, "batch": 2, "moe": False}, "TP1 x DP2, TP1 x PP2, TP2, TP2 + DCP2"),
+    (2, {"node": 2, "batch": 1, "moe": False}, "TP1 x PP2, TP2, TP2 + DCP2"),
+    (2, {"node": 1, "batch": 2, "moe": False}, "TP1 x DP2, TP1 x PP2"),
+    (48, {"node": 8, "batch": 1, "moe": False, "pins": Pins(tensor=24, decode_context=1)}, "TP24 x PP2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gpus", "asked", "labels"), FEW, ids=[str(i) for i in range(len(FEW))])
+def test_candidates_written_out(gpus, asked, labels):
+    assert ", ".join(one.label for one in candidates(gpus, **asked)) == labels
 
 
 @settings(max_examples=50)
@@ -113,6 +134,9 @@ REFUSED = [
     (dense_model(), Layout(tensor=4, decode_context=3), "DCP 3 does not divide TP 4"),
     (dense_model(), Layout(tensor=4, decode_context=2), "4 KV heads over TP 4 leave at most DCP 1, not 2"),
     (moe_model(), Layout(tensor=4, decode_context=3), "DCP 3 does not divide TP 4"),
+    (paired_model(), Layout(tensor=4, decode_context=4), "2 KV heads over TP 4 leave at most DCP 2, not 4"),
+    # Two ranks would share each head, and two more the third's: no rank has another's tokens of all its heads.
+    (headed_model(24, 3), Layout(tensor=8, decode_context=2), "3 KV heads over TP 8 leave at most DCP 1, not 2"),
     (
         weighted(
             model(sliding(num_attention_heads=8, num_key_value_heads=4, head_dim=64)), Dense(intermediate_size=64)
@@ -168,10 +192,39 @@ def test_most_heads_that_context_parallel_ranks_share():
     """Growing streams count: latents as one head, encoders and windows not at all."""
     both = model(full(num_key_value_heads=3), cross(num_key_value_heads=6), max_source_positions=100)
     assert rules(both).context_heads == 3
+    assert rules(model(full(num_key_value_heads=3), full(num_key_value_heads=6))).context_heads == 6
     assert rules(moe_model()).context_heads == 1
     assert rules(model(sliding())).context_heads == 0
     assert rules(model(gated_delta_net())).context_heads == 0
     assert rules(shipped("deepseek-v3.2")).context_heads == 1
+
+
+def test_the_layer_with_the_fewest_experts_counts():
+    few, many = (Moe(num_experts=n, num_experts_per_tok=4, moe_intermediate_size=384) for n in (8, 16))
+    entries = tuple(LayerEntry(attention="layer0", ffn=name) for name in ("few", "many"))
+    spec = replace(moe_model(), ffn={"few": few, "many": many}, layers=entries)
+    assert (rules(spec).experts, rules(moe_model()).experts, rules(dense_model()).experts) == (8, 16, 0)
+
+
+def test_what_rules_remember_is_no_part_of_them():
+    asked, fresh = rules(dense_model()), rules(dense_model())
+    assert asked.refusal(Layout(tensor=3))
+    assert (asked == fresh, repr(asked) == repr(fresh)) == (True, True)
+
+
+def test_no_more_than_1024_ranks_share_a_layer():
+    """Two ranks for each of 512 KV heads are 1,024; five for each of 205 would be 1,025."""
+    assert rules(headed_model(1024, 512)).least_tensor(2) == 1024
+    assert rules(headed_model(1025, 205)).least_tensor(5) is None
+
+
+def test_a_search_for_tensor_parallelism_counts_whole_experts_too():
+    """fp8 in blocks of 128: 384 / 4 = 96 rows of an expert are no whole block, but four ranks may take 4 of 16 each."""
+    ffn = Moe(num_experts=16, num_experts_per_tok=4, moe_intermediate_size=384)
+    known = rules(replace(moe_model(), ffn={"mlp": ffn}), "fp8_block128")
+    assert known.refusal(Layout(tensor=4, decode_context=4)) is not None
+    assert known.refusal(Layout(tensor=4, decode_context=4, expert_parallel=True)) is None
+    assert known.least_tensor(4) == 4
 
 
 def test_blocks_of_a_quantised_matrix_are_not_cut():
@@ -216,62 +269,3 @@ def test_a_search_has_no_rank_without_a_sequence():
     by_rate = search(moe_model(), batch=None, rate=1.0, isl=10, osl=10)
     assert max(one.data for one in by_rate.layouts(16)) == 16
     assert found.hardware == gpu()
-
-
-# --- pins that no number of GPUs makes valid
-
-
-def paired_model():
-    """12 query heads over 2 of K and V."""
-    kind = full(num_attention_heads=12, num_key_value_heads=2, head_dim=64)
-    return weighted(model((2, kind)), Dense(intermediate_size=1536))
-
-
-BAD_PINS = [
-    (dense_model(), Pins(tensor=0), "a parallel size is 1 to 65,536, not 0", None),
-    (dense_model(), Pins(data=MAX_RANKS + 1), "a parallel size is 1 to 65,536, not 65537", None),
-    (dense_model(), Pins(tensor=3), "test-model on TP3: 3 ranks cannot share", "nearest -tp that works: 1, 2, 4"),
-    (dense_model(), Pins(tensor=64), "test-model on TP64: 64 ranks cannot share", "nearest -tp that works: 1, 2, 4"),
-    (
-        dense_model(),
-        Pins(pipeline=7),
-        "test-model on TP1 x PP7: 6 layers cannot fill 7",
-        "-pp is 6 at most",
-    ),
-    (
-        dense_model(),
-        Pins(expert_parallel=True),
-        "test-model on TP1 + EP1: a model without routed experts",
-        "leave out --enable-expert-parallel",
-    ),
-    (
-        dense_model(),
-        Pins(tensor=4, decode_context=4),
-        "test-model on TP4 + DCP4: 4 KV heads over TP 4",
-        "leave out -dcp",
-    ),
-    # 12 query heads and 4 of K and V: TP 8, whose pairs of ranks hold the same K and V, cuts query heads.
-    (dense_model(), Pins(decode_context=2), "test-model on TP2 + DCP2: 4 KV heads over TP 2", "leave out -dcp"),
-    (
-        paired_model(),
-        Pins(tensor=2, decode_context=2),
-        "test-model on TP2 + DCP2: 2 KV heads over TP 2",
-        "leave out -dcp, or give -tp 4",
-    ),
-    (moe_model(), Pins(data=40, expert_parallel=True), "test-model on TP1 x DP40 + EP40: 16 experts", None),
-]
-
-
-@pytest.mark.parametrize(("spec", "pins", "message", "hint"), BAD_PINS, ids=[said[:40] for *_, said, _ in BAD_PINS])
-def test_a_pin_that_cannot_be_says_why_and_what_works(spec, pins, message, hint):
-    with pytest.raises(KvcalcError) as caught:
-        check_pins(rules(spec), pins)
-    problem = caught.value.problems[0]
-    assert problem.message.startswith(message)
-    if hint:
-        assert problem.help == hint
-
-
-@pytest.mark.parametrize("pins", [FREE, Pins(tensor=4), Pins(pipeline=6), Pins(decode_context=4), Pins(data=100)])
-def test_a_pin_that_some_number_of_gpus_makes_valid_is_taken(pins):
-    check_pins(rules(moe_model() if pins.decode_context else dense_model()), pins)
