@@ -38,8 +38,7 @@ def choice(
         ("cost", {"cost": 4.0, "tpot": 9.0, "simplicity": 9}, {}),
         ("cost", {"tpot": 4.0, "simplicity": 9}, {}),
         ("cost", {"simplicity": 4}, {}),
-        ("cost", {"cost": None}, {"cost": 0.5}),
-        ("cost", {"cost": None, "tpot": 4.0}, {"cost": 0.0}),
+        ("cost", {"cost": None, "tpot": 9.0}, {"cost": 0.5}),
     ],
 )
 def test_of_two_choices_the_better_one_comes_first(objective, better, worse):
@@ -47,11 +46,16 @@ def test_of_two_choices_the_better_one_comes_first(objective, better, worse):
     assert figures(choice(**better)) < figures(choice(**worse))
 
 
+def test_without_a_price_nothing_is_paid():
+    assert OBJECTIVES["cost"](choice(cost=None)) == (0.0, 5.0, 5)
+
+
 def test_a_request_that_says_no_more():
     spec = dense_model()
     demand = Demand(batch_size=1, lengths=Lengths.of(1))
     plain = Request(spec=spec, engine=find_engine("ideal"), scheme=weight_scheme(spec), demand=demand)
     assert (plain.alternatives, plain.frontier, plain.encoder_len, plain.max_gpus) == (True, False, 0, 1024)
+    assert plain.job().encoder_len == 0
     assert (plain.objective, plain.formats.name, plain.target.asked) == ("gpus", "bf16", False)
 
 
