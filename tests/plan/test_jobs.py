@@ -1,4 +1,4 @@
-"""What an engine holds of a model under a layout: by hand, in an engine made up for it; and what a job settles itself."""
+"""What an engine holds of a model under a layout, by hand in an engine made up for it; what a job settles itself."""
 
 from __future__ import annotations
 
