@@ -27,6 +27,7 @@ from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
 from kvcalc.spec.model import LayerEntry, LayerGroup, LayerUse, ModelSpec, layer_groups, write_out
 from kvcalc.steps import DECODE, PREFILL, Phase
+from kvcalc.tensors import Component
 from kvcalc.traffic import kept_bytes, kernels, read_bytes, work_flops, written
 from kvcalc.weight_traffic import Shards, StepWeights, step_weights
 
@@ -111,7 +112,7 @@ class _Sends:
     reduced: float
     """All-reduced over the tensor-parallel ranks."""
     shared: float
-    """Gathered and scattered among decode context parallel ranks."""
+    """Gathered and scattered among decode context parallel ranks: what each of them has."""
     routed: tuple[tuple[Routing, float], ...]
     """Sent to (and fetched from) the ranks of routed experts."""
     gathered: float
@@ -134,7 +135,9 @@ class Clock:
 
     @cached_property
     def hidden(self) -> int:
-        return self.job.spec.hidden_size or 0
+        size = self.job.spec.hidden_size
+        assert size is not None, "a model without it has no weights to plan"
+        return size
 
     @cached_property
     def _groups(self) -> Mapping[tuple[str, ...], LayerGroup]:
@@ -184,7 +187,7 @@ class Clock:
             tpot_s=tpot,
             serial_tpot_s=bound(lambda step: step.local_s + step.communication_s),
             ttft_s=None if isl is None else self.prefill_s(layout, isl),
-            tokens_per_s=batch / tpot if tpot else 0.0,
+            tokens_per_s=batch / tpot,
             memory_s=sum(step.memory_s for step in large),
             compute_s=sum(step.compute_s for step in large),
             communication_s=sum(step.communication_s for step in large) + hops,
@@ -196,8 +199,6 @@ class Clock:
         one token's step in each of the others, before or after."""
         stages = self._stages(layout.pipeline)
         whole = [self._step(layout, stage, "prefill", 1, 1, isl).seconds for stage in stages]
-        if len(stages) == 1:
-            return whole[0]
         slowest = max(range(len(stages)), key=whole.__getitem__)
         rest = (stage for index, stage in enumerate(stages) if index != slowest)
         others = sum(self._step(layout, stage, "decode", 1, 1, 1).seconds for stage in rest)
@@ -328,8 +329,9 @@ class Clock:
         network, tensor, everyone = self.network, layout.tensor, layout.tensor * layout.data
         sends = self._sends(layout, stage)
         seconds = network.all_reduce_s(tensor, new * sends.reduced)
-        if phase == "decode" and layout.decode_context > 1:
-            seconds += network.gather_s(layout.decode_context, new * sends.shared, new * sends.shared)
+        if phase == "decode":
+            ranks, each = layout.decode_context, new * sends.shared
+            seconds += network.gather_s(ranks, (ranks - 1) * each, ranks * each)
         # A prompt that runs alone is whole on its own ranks and new to all others.
         lacks = total - new or total
         seconds += network.gather_s(everyone, lacks * sends.gathered, total * sends.gathered)
@@ -344,13 +346,12 @@ class Clock:
         key = ("sends", stage.key, layout.tensor, layout.data, layout.decode_context)
         if key not in self._cost:
             row = self.hidden * OPERAND_BYTES
-            reduced = shared = gathered = 0.0
+            reduced = gathered = 0.0
+            shared = sum(count * self._shared(layout, names) for names, count in stage.groups)
             wide = self.job.sharding(layout).ffn_tensor is not None
             routed: dict[Routing, float] = {}
             for use in stage.uses:
                 reduced += len(use.attention) * row
-                if layout.decode_context > 1:
-                    shared += self._shared(layout, use.attention)
                 for name in use.ffn:
                     chosen = self._routed.get(name)
                     if chosen is None and wide:
@@ -364,32 +365,30 @@ class Clock:
         sends: _Sends = self._cost[key]
         return sends
 
-    def _shared(self, layout: Layout, names: tuple[str, ...]) -> float:
-        """Bytes per token that a rank lacks of the queries, or sends of the outputs, of the heads that ranks share.
+    def _shared(self, layout: Layout, names: tuple[str, ...]) -> int:
+        """Bytes per token and layer of a rank's own queries and outputs of the heads that ranks share.
 
         A query (or output) element is multiplied (or summed) once per row: half the FLOPs of a row count them.
         """
-        share, elements = layout.decode_context, 0
-        for kernel in kernels(self._groups[names], "decode", DECODE):
-            elements += sum(
-                each.flops // 2 * self._shards(layout).units(each.units, each.split, grows=False)
-                for each in kernel.work
-                if each.extent.grows
-            )
-        return (share - 1) * elements * OPERAND_BYTES
+        elements = sum(
+            each.flops // 2 * self._shards(layout).units(each.units, each.split, grows=False)
+            for kernel in kernels(self._groups[names], "decode", DECODE)
+            for each in kernel.work
+            if each.extent.grows
+        )
+        return elements * OPERAND_BYTES
 
     @cached_property
     def _routed(self) -> Mapping[str, tuple[Routing, float]]:
         """ffn entry -> how its tokens are routed, and bytes of a token to an expert and back."""
         found: dict[str, tuple[Routing, float]] = {}
         for name, block in (self.job.spec.ffn or {}).items():
-            for tensor in block.tensors(self.hidden):
-                if tensor.active_copies is None or len(tensor.shape) != 2 or tensor.copies < 2:
-                    continue
+            routed = (each for each in block.tensors(self.hidden) if each.component is Component.ROUTED_EXPERTS)
+            tensor = next(routed, None)
+            if tensor is not None:
                 sent = SENT_BYTES.get(gemm_type(self.job.scheme.format(tensor).name), OPERAND_BYTES)
-                routing = Routing(experts=tensor.copies, chosen=tensor.active_copies)
+                routing = Routing(experts=tensor.copies, chosen=tensor.active_copies or tensor.copies)
                 found[name] = (routing, tensor.shape[1] * (sent + OPERAND_BYTES))
-                break
         return found
 
     def _hops(self, layout: Layout, tokens: int) -> float:
