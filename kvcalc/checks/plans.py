@@ -84,10 +84,11 @@ RULES: tuple[Rule[PlannedFile], ...] = (
     Rule(
         code="KV510",
         name="plan-remark",
-        summary="a plan for more than the model or its engine serves as it is asked, or for less than there is",
+        summary="a plan that the planner answers with a warning",
         why="Beyond the model's context the bytes are right, but no engine serves such a sequence without scaling the "
         "positions. More sequences than an engine runs at once wait for each other, unless a setting allows them, "
-        "which takes memory. Encoder tokens that nobody gave are counted as none.",
+        "which takes memory. Encoder tokens that nobody gave are counted as none. Prices of none of the GPUs, and a "
+        "calibration of a machine with another name, are likely slips.",
         severity=Severity.WARNING,
         check=remarks,
     ),

@@ -14,7 +14,7 @@ from kvcalc.plan.frontier import frontier, largest_batch, pareto
 from kvcalc.plan.layouts import check_pins
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.lengths import Lengths
-from kvcalc.plan.remarks import of_batches, of_calibration, of_lengths
+from kvcalc.plan.remarks import of_batches, of_calibration, of_lengths, of_prices
 from kvcalc.plan.report import AtLength, Choice, GpuPlan, PlanReport, Point, Shortage, Waste
 from kvcalc.plan.request import OBJECTIVES, Objective, Request
 from kvcalc.plan.search import Minimum, Progress, Search, alone, counts, usual
@@ -78,7 +78,12 @@ def plan(request: Request, gpus: Sequence[HardwareSpec], progress: Progress | No
         plans=plans,
         best=min(firsts)[1] if firsts else 0,
         assumptions=_assumptions(request, gpus),
-        warnings=(*of_lengths(request), *of_calibration(request, gpus), *of_batches(request, job, gpus, plans)),
+        warnings=(
+            *of_lengths(request),
+            *of_prices(request, gpus),
+            *of_calibration(request, gpus),
+            *of_batches(request, job, gpus, plans),
+        ),
     )
 
 

@@ -26,6 +26,12 @@ def of_lengths(request: Request) -> Iterator[str]:
         yield f"{longest:,} tokens exceed max_model_len ({limit:,}): {request.engine.name} refuses such a request"
 
 
+def of_prices(request: Request, gpus: Sequence[HardwareSpec]) -> Iterator[str]:
+    """Of prices that are of none of the GPUs: then no cost is told."""
+    if request.prices and not any(hardware.name in request.prices for hardware in gpus):
+        yield f"prices are given of {', '.join(request.prices)}, but of none of {', '.join(h.name for h in gpus)}"
+
+
 def of_calibration(request: Request, gpus: Sequence[HardwareSpec]) -> Iterator[str]:
     """Of ceilings of a machine that no name of the GPU fits: h100 (of h100-sxm) is a word of NVIDIA H100 80GB HBM3."""
     if request.calibration is not None:

@@ -85,6 +85,14 @@ def test_more_sequences_than_an_engine_runs_at_once_are_warned_of():
     assert plan(request(dense_model(), batch=1025, tokens=10), [gpu()]).warnings == ()
 
 
+def test_prices_of_other_gpus_are_warned_of():
+    def warned(prices: dict[str, float]) -> tuple[str, ...]:
+        return plan(request(dense_model(), prices=prices), [gpu(), gpu(name="l4")]).warnings
+
+    assert warned({"h200": 2, "b200": 4}) == ("prices are given of h200, b200, but of none of h100-sxm, l4",)
+    assert warned({}) == warned({"l4": 1}) == warned({"l4": 1, "h200": 2}) == ()
+
+
 def test_a_length_beyond_the_engines_own_limit_is_warned_of():
     asked = {"engine": "vllm", "options": {"max_model_len": 99}}
     assert plan(request(dense_model(), tokens=99, **asked), [gpu()]).warnings == ()
