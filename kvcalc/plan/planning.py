@@ -186,7 +186,7 @@ def _waste(job: Job, choice: Choice, search: Search) -> Waste:
     logical = _logical_bytes(job, choice.batch_size, search.demand.lengths)
     return Waste(
         weight_bytes=job.total_weights,
-        replicated_weight_bytes=max(0, held_weights - job.total_weights),
+        replicated_weight_bytes=held_weights - job.total_weights,
         cache_bytes=logical,
         replicated_cache_bytes=max(0, cache - logical),
     )

@@ -53,7 +53,8 @@ def test_buckets_of_a_trace():
     every = Lengths.counted(dict.fromkeys(range(1, 1001), 1))
     assert len(every.rounded_up().mix) == ceil(1000 / ceil(1000 / BUCKETS)) == 125
     assert Lengths(((1, 1), (9, 1))).rounded_up(2).mix == ((5, 1), (9, 1))
-    assert Lengths.of(0).rounded_up() == Lengths.of(0)
+    for few in (Lengths.of(0), Lengths(((1, 5), (2, 1), (128, 1)))):
+        assert few.rounded_up() == few
 
 
 RANKS = [(0, 10), (25, 10), (26, 20), (50, 20), (51, 30), (75, 30), (76, 70), (100, 70)]

@@ -99,7 +99,8 @@ def test_what_is_just_within_the_bounds_is_taken():
         "objective: cost\nprices: {h200: 1}\n", "expect: {fits: false}\n", "gpus: 3\nexpect: {gpus: 3}\n",
         "expect: {gpus: 9}\n", "gpu_memory_utilization: 1\n", "node_size: 1\n", "gpus: 4096\n", "calibration: c.json\n",
         "lengths: t.csv\nrate: 1\nslo: {ttft: 1s}\n", "isl: 5\nosl: 6\nseq_len: 11\n", "isl: 5\nseq_len: 5\n",
-        "lengths: t.csv\nosl: 6\n", f"lengths: {'t' * 1000}\n",
+        "lengths: t.csv\nosl: 6\n", "slo: {tpot: 1ns}\n", "node_link: 1B/s\n",
+        f"lengths: {'t' * 1000}\n",
     ):  # fmt: skip
         assert list(contradictions(read(PLAN + text).spec)) == []
 
@@ -172,6 +173,26 @@ def test_flags_have_no_place_and_python_none_at_all():
     with pytest.raises(Unresolved) as unresolved:
         resolve(PlanSpec(model="qwen3-8b", gpu="h200", tensor_parallel_size=3))
     assert unresolved.value.loc == ("tensor_parallel_size",)
+
+
+FROM_PYTHON = [
+    ({"objective": "f" * 31}, f"unknown objective '{'f' * 30}'"),
+    ({"prices": {"p" * 41: -1}}, f"price of {'p' * 40} is a decimal above 0 and at most 1,000,000,000, not '-1'"),
+    ({"encoder_len": -1}, "encoder_len must be at least 0, got -1"),
+    ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ({"seq_len": 0}, "seq_len must be at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("keys", "said"), FROM_PYTHON, ids=[str(i) for i in range(len(FROM_PYTHON))])
+def test_what_no_file_can_hold_is_refused_too(keys, said):
+    with pytest.raises(KvcalcError) as caught:
+        resolve(PlanSpec(model="qwen3-8b", gpu="h200", **keys))
+    assert caught.value.problems[0].message == said
+
+
+def test_a_prompt_may_fill_the_context():
+    assert resolved(PLAN + "isl: 40960\nbatch_size: 1\n").request.demand.isl == 40_960
 
 
 def test_a_changed_key_stands_nowhere_in_the_file():

@@ -98,11 +98,18 @@ def test_what_is_left_out():
     assert found.demand.lengths.longest == 40_960  # Qwen3-8B's context
     assert (found.engine.name, found.formats.name, found.objective) == ("vllm", "bf16", "gpus")
     assert (found.max_gpus, found.node, found.node_link, found.utilization) == (MAX_GPUS, None, NODE_LINK, None)
+    assert found.encoder_len == 0
     assert (found.options, found.overheads, found.prices, found.calibration, found.trace) == ({}, {}, {}, None, None)
     assert not found.target.asked
     assert found.alternatives
     assert found.scheme.default.name == "bf16"
     assert (found.pins.tensor, found.pins.tensor_across_nodes) == (None, False)
+
+
+def test_settings_reach_the_engine_as_they_are_written():
+    """Words keep their case; true and false are YAML's."""
+    found = resolved(PLAN + "settings: {kv_cache_layout: LBNHC, enable_prefix_caching: true}\n").request
+    assert found.options == {"kv_cache_layout": "LBNHC", "enable_prefix_caching": True}
 
 
 def test_an_encoder_is_as_long_as_the_models_context_of_it():
