@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from kvcalc.cache_dtypes import BF16, FormatChoice
@@ -224,14 +224,19 @@ class Job:
         key = (total, self.sharding(layout), defaults, linked)
         if key not in self._splits:
             settings = self.settings(layout.parallel, seq_len, defaults)
+
+            @cache  # most stages of a deep pipeline are alike
+            def split(weights: int, estimates: tuple[tuple[str, int], ...]) -> Split:
+                return split_memory(
+                    self.engine, settings, total=total, weights=weights, utilization=self.utilization,
+                    given=self.overheads, estimates=dict(estimates),
+                )  # fmt: skip
+
             estimated = self._estimates(layout, settings, linked)
             self._splits[key] = tuple(
-                split_memory(
-                    self.engine, settings, total=total, weights=weights.total, utilization=self.utilization,
-                    given=self.overheads, estimates=estimates,
-                )
+                split(weights.total, tuple(estimates.items()))
                 for weights, estimates in zip(self.weights(layout), estimated, strict=True)
-            )  # fmt: skip
+            )
         return self._splits[key]
 
     def _estimates(self, layout: Layout, settings: Any, linked: bool) -> list[dict[str, int]]:

@@ -95,6 +95,10 @@ def _parsed(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
+Held = tuple[tuple[tuple[Tensor, ...], int], ...]
+"""The layers of a stage: (one of them, how many there are of it)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightLedger:
     """Bytes of one rank (or of the whole model), by component; they sum to the total exactly."""
@@ -127,18 +131,27 @@ def weight_bytes_per_stage(
     """
     weights = inventory(spec)
     stages = _stages(weights, sharding)
-    ledgers: list[WeightLedger] = []
-    for stage, held in enumerate(stages):
-        ends = [*(weights.first if stage == 0 else ())]
-        is_last = stage == len(stages) - 1
+
+    def ledger(held: Held, is_first: bool, is_last: bool) -> WeightLedger:
+        ends = [*(weights.first if is_first else ())]
         if is_last:
             ends += weights.last
-            ends += [weights.tied_head] if weights.tied_head and stage else []
+            ends += [weights.tied_head] if weights.tied_head and not is_first else []
         local = [(sharding.local(tensor), number) for layer, number in held for tensor in layer]
         local += [(sharding.local(tensor), 1) for tensor in ends]
         extra = weights.mtp if mtp and is_last else ()
-        ledgers.append(_ledger(scheme, local, [sharding.local(tensor) for tensor in extra]))
-    return tuple(ledgers)
+        return _ledger(scheme, local, [sharding.local(tensor) for tensor in extra])
+
+    # Most stages of a deep pipeline are alike: counted once, and held once by who remembers many layouts.
+    alike: dict[object, WeightLedger] = {}
+    found = []
+    for stage, held in enumerate(stages):
+        ends = (stage == 0, stage == len(stages) - 1)
+        key = (ends, *((id(layer), number) for layer, number in held))
+        if key not in alike:
+            alike[key] = ledger(held, *ends)
+        found.append(alike[key])
+    return tuple(found)
 
 
 LATENT_UP = "kv_b_proj.weight"
@@ -162,8 +175,8 @@ def absorbed_bytes(spec: ModelSpec, scheme: WeightScheme, sharding: WeightShardi
     )
 
 
-def _stages(weights: Inventory, sharding: WeightSharding) -> list[tuple[tuple[tuple[Tensor, ...], int], ...]]:
-    """(layer, how many there are of it) of each pipeline stage."""
+def _stages(weights: Inventory, sharding: WeightSharding) -> list[Held]:
+    """The layers of each pipeline stage."""
     ends = list(accumulate(sharding.layers_of_stages(len(weights.layers)), initial=0))
     return [counted(weights.layers[start:end]) for start, end in pairwise(ends)]
 

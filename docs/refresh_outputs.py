@@ -1,5 +1,0 @@
-"""The old name of docs/refresh.py."""
-
-from refresh import main
-
-main()
