@@ -118,6 +118,8 @@ def test_numbers_that_the_values_alone_exceed_name_no_layout_unless_the_proof_sh
     assert [flags.count(True) for flags in told] == [1, 1, 2, 6, 7, 7]
     assert told[2] == [False] * 5 + [True] * 2
     assert told[3] == [False] + [True] * 6
+    assert pool().fewest(6).shortages[-1].layouts == 0
+    assert [each.gpus for each in pool(pins=Pins(data=2)).fewest(7).shortages] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_the_proof_ends_at_the_number_below_the_first_that_does():
