@@ -34,9 +34,6 @@ def test_a_node_has_8_to_72_gpus(reached, size):
 def test_what_people_rent_up_to_six(node, rented):
     """Powers of two within a node, and whole nodes."""
     assert [n for n in range(1, 7) if usual(n, node)] == rented
-
-
-def test_most_gpus_that_are_looked_at():
     assert MAX_GPUS == 1024
 
 
