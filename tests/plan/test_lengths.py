@@ -243,7 +243,7 @@ def test_bounds_of_hostile_traces(tmp_path, monkeypatch, name, most, content, sa
 
 def test_bounds_are_far_above_any_published_trace(tmp_path):
     """256 MiB in lines of 1 MiB, and half a million lengths; of 128 each is allocated, of 129 every other."""
-    assert load(tmp_path, "isl,osl" + " " * (2**20 - 8) + "\n1,2\n").requests == 1
+    assert load(tmp_path, '{"isl": 1, "osl": 2}'.ljust(2**20)).requests == 1
     assert (module.MAX_BYTES, module.MAX_LINE, module.MAX_LENGTHS) == (268_435_456, 1_048_576, 524_288)
     for most, kept in ((128, 128), (129, 65)):
         assert len(Lengths.counted(dict.fromkeys(range(1, most + 1), 1)).rounded_up().mix) == kept
