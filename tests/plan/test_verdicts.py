@@ -164,6 +164,7 @@ def test_of_several_kinds_the_best_answers():
     """The H100 takes two, the H200 one: one is expected, whichever is named first."""
     sequences = 100 * 2**30 // (4096 * 6 * 2 * 4 * 64 * 2)
     assert of(gpu=("h100", "h200"), batch_size=sequences, expect=Expected(gpus=1)) == []
+    assert of(gpu=("h100", "h200"), gpus=1, batch_size=sequences) == []
     found = the(gpu=("h100", "h200"), batch_size=sequences, expect=Expected(gpus=2))
     assert found.message == "test-model takes 1 x h200 (TP1), not the expected 2"
 
