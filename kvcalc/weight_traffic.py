@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -139,17 +139,19 @@ class StepWeights:
         return tuple(found)
 
 
-def step_weights(
-    spec: ModelSpec, phase: Phase, scheme: WeightScheme, shards: Shards = ONE_RANK, *, first: bool = True,
-    last: bool = True,
-) -> StepWeights:  # fmt: skip
-    """The weights that a step reads, on the fullest rank.
+Working = tuple[tuple[Tensor, int], ...]
+"""(weight, layers that hold it) of all that a step reads, whole."""
 
-    Args:
-        first, last: whether what stands before, and behind, the layers is read too: embeddings; final norm and head.
-    """
+
+def step_weights(spec: ModelSpec, phase: Phase, scheme: WeightScheme, shards: Shards = ONE_RANK) -> StepWeights:
+    """The weights that a step of the whole model reads, on the fullest rank."""
+    return dealt_weights(working_weights(spec, phase), scheme, shards)
+
+
+def dealt_weights(working: Working, scheme: WeightScheme, shards: Shards) -> StepWeights:
+    """What the fullest rank holds of `working`, summed by component and format."""
     sums: dict[tuple[str, str], _Sum] = {}
-    for tensor, layers in _working(spec, phase, first, last):
+    for tensor, layers in working:
         held, stored = shards.weights.local(tensor), scheme.format(tensor)
         into = sums.setdefault((tensor.component.value, stored.name), _Sum())
         if tensor.component is Component.EMBEDDING:
@@ -169,17 +171,18 @@ def step_weights(
     return StepWeights(sums=sums, data=shards.weights.data)
 
 
-def _working(spec: ModelSpec, phase: Phase, first: bool, last: bool) -> Iterator[tuple[Tensor, int]]:
-    """(weight, layers that hold it) of what a step reads; a tied head reads the embedding as a head."""
+def working_weights(spec: ModelSpec, phase: Phase, *, first: bool = True, last: bool = True) -> Working:
+    """What a step reads, before it is dealt out; a tied head reads the embedding as a head.
+
+    Args:
+        first, last: whether what stands before, and behind, the layers is read too: embeddings; final norm and head.
+    """
     try:
         weights = inventory(replace(spec, encoder_layers=(), encoder_position_embeddings=0))
     except KvcalcError as error:
         if error.problems[0].code != TOO_LITTLE:
             raise
-        return
+        return ()
     weights = replace(weights, first=weights.first if first else (), last=weights.last if last else ())
-    for tensor, layers in weights.tensors():
-        if phase == "prefill" or tensor.in_decode:
-            yield tensor, layers
-    if weights.tied_head and last:
-        yield replace(weights.tied_head, component=Component.HEAD), 1
+    head = [(replace(weights.tied_head, component=Component.HEAD), 1)] if weights.tied_head and last else []
+    return (*((t, layers) for t, layers in weights.tensors() if phase == "prefill" or t.in_decode), *head)

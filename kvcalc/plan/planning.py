@@ -26,6 +26,8 @@ SHOWN = 32
 """Choices that a report holds of each kind of GPU."""
 EXPLORED = 4
 """Beyond the fewest, up to this many times as many GPUs are looked at (at least a node)."""
+MOST_BESIDE = 16
+"""Numbers of GPUs among these, evenly spread, where none of them can come first: they show what more GPUs would give."""
 PROVEN = 8
 """Smaller numbers of GPUs that the proof shows, the nearest first."""
 SLOW = ("tpot", "ttft")
@@ -103,14 +105,15 @@ def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progr
     search = request.search(job, hardware)
     found = search.fewest(request.max_gpus, progress, proven=PROVEN)
     fewest, shortages, proof = found.gpus, found.shortages, found.proof(PROVEN)
+    # Fewest GPUs are cheapest, too: only speed is sought among more of them.
+    fewest_first = request.objective in ("gpus", "cost")
     explored: list[Choice] = []
     most = None
     if fewest is not None:
         most = min(request.max_gpus, max(search.node, fewest * EXPLORED))
-        beyond = (n for n in counts(search.node, most, fewest + 1))
-        explored = [*found.choices, *search.explored(beyond, progress)]
-    # Fewest GPUs are cheapest, too: only speed is sought among more of them.
-    asked = found.choices if request.objective in ("gpus", "cost") else explored
+        beyond = tuple(counts(search.node, most, fewest + 1))
+        explored = [*found.choices, *search.explored(_spread(beyond) if fewest_first else beyond, progress)]
+    asked = found.choices if fewest_first else explored
     ranked = sorted(asked, key=OBJECTIVES[request.objective])
     first = ranked[0] if ranked else None
     lengths = request.demand.lengths
@@ -139,6 +142,12 @@ def _for_gpu(request: Request, job: Job, hardware: HardwareSpec, progress: Progr
         pareto=pareto(explored),
         frontier=_frontier(request, search, most),
     )
+
+
+def _spread(numbers: Sequence[int]) -> Sequence[int]:
+    """At most MOST_BESIDE of them, evenly, the last among them."""
+    most, total = min(MOST_BESIDE, len(numbers)), len(numbers)
+    return [n for index, n in enumerate(numbers) if (index + 1) * most // total > index * most // total]
 
 
 def _binds(found: Minimum, proof: Sequence[Shortage]) -> str:

@@ -11,9 +11,8 @@ Launches, latencies, imbalance and sampling are left out, so that no machine is 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -23,13 +22,14 @@ from kvcalc.formats import ceil_div
 from kvcalc.plan.layouts import Layout
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.network import NODE_LINK, Network, Routing
+from kvcalc.plan.stages import Stage, dealt
 from kvcalc.roofline import Calibration, Ceilings, ceilings, gemm_type
 from kvcalc.spec.hardware import HardwareSpec
-from kvcalc.spec.model import LayerEntry, LayerGroup, LayerUse, ModelSpec, layer_groups, write_out
+from kvcalc.spec.model import LayerGroup, layer_groups
 from kvcalc.steps import DECODE, PREFILL, Phase
 from kvcalc.tensors import Component
 from kvcalc.traffic import kept_bytes, kernels, read_bytes, work_flops, written
-from kvcalc.weight_traffic import Shards, StepWeights, step_weights
+from kvcalc.weight_traffic import Shards, StepWeights, Working, dealt_weights, working_weights
 
 __all__ = ["NODE_LINK", "Clock", "Network", "Speed", "Step"]
 
@@ -78,20 +78,6 @@ class Speed:
     """What one micro-batch costs in all stages together."""
     bound_by: str
     """memory, compute or communication: what the slowest stage waits for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """The layers of one pipeline stage."""
-
-    key: int
-    """Stages with the same layers (and the same place, if first or last) have the same."""
-    spec: ModelSpec
-    uses: tuple[LayerUse, ...]
-    groups: tuple[tuple[tuple[str, ...], int], ...]
-    """(entries of `attention:`, how many layers of them)."""
-    first: bool
-    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,30 +195,15 @@ class Clock:
         stages = self._stages(layout.pipeline)
         return max(self._step(layout, stage, "prefill", 1, layout.data, isl).seconds for stage in stages)
 
-    def _stages(self, pipeline: int) -> tuple[_Stage, ...]:
+    def _stages(self, pipeline: int) -> tuple[Stage, ...]:
         key = ("stages", pipeline)
         if key not in self._cost:
-            self._cost[key] = tuple(self._dealt(pipeline))
-        stages: tuple[_Stage, ...] = self._cost[key]
+            self._cost[key] = dealt(self.job.spec, pipeline, self._cost.setdefault("kinds of stages", {}))
+        stages: tuple[Stage, ...] = self._cost[key]
         return stages
 
-    def _dealt(self, pipeline: int) -> list[_Stage]:
-        spec = replace(self.job.spec, encoder_layers=(), mtp_layers=())
-        uses = write_out(spec.layers)
-        start, found = 0, []
-        counts = Layout(pipeline=pipeline).sharding.layers_of_stages(len(uses))
-        for index, count in enumerate(counts):
-            mine, first, last = uses[start : start + count], index == 0, index == pipeline - 1
-            start += count
-            seen = self._cost.setdefault("kinds of stages", {})
-            number = seen.setdefault((tuple(sorted(mine, key=repr)), first, last), len(seen))
-            entries = tuple(LayerEntry(attention=use.attention or None, ffn=use.ffn or None) for use in mine)
-            groups = tuple(Counter(use.attention for use in mine).items())
-            found.append(_Stage(number, replace(spec, layers=entries), mine, groups, first, last))
-        return found
-
     def _step(
-        self, layout: Layout, stage: _Stage, phase: Phase, sequences: int, everyone: int, tokens: int, checked: int = 1
+        self, layout: Layout, stage: Stage, phase: Phase, sequences: int, everyone: int, tokens: int, checked: int = 1
     ) -> Step:
         """`sequences` on this rank's replica and `everyone` on all: `checked` tokens each, or prompts of `tokens`."""
         key = (
@@ -275,7 +246,7 @@ class Clock:
         small = any(word in self.job.formats.name for word in ("fp8", "fp4", "int8"))
         return self.limits.compute("fp8" if small else "bf16")[1]
 
-    def _priced(self, layout: Layout, stage: _Stage, phase: Phase, tokens: int) -> _Cost:
+    def _priced(self, layout: Layout, stage: Stage, phase: Phase, tokens: int) -> _Cost:
         key = (
             "cost", stage.key, phase, tokens,
             layout.tensor, layout.data, layout.expert_parallel, layout.decode_context,
@@ -314,17 +285,22 @@ class Clock:
         counted: tuple[tuple[Fraction, int], ...] = self._cost[key]
         return counted
 
-    def _weights(self, layout: Layout, stage: _Stage, phase: Phase) -> StepWeights:
+    def _weights(self, layout: Layout, stage: Stage, phase: Phase) -> StepWeights:
         """Of a stage: the embedding is the first one's, the head the last one's."""
         key = ("weights", stage.key, phase, layout.tensor, layout.data, layout.expert_parallel)
         if key not in self._cost:
-            self._cost[key] = step_weights(
-                stage.spec, phase, self.job.scheme, self._shards(layout), first=stage.first, last=stage.last
-            )
+            self._cost[key] = dealt_weights(self._working(stage, phase), self.job.scheme, self._shards(layout))
         weights: StepWeights = self._cost[key]
         return weights
 
-    def _sent_s(self, layout: Layout, stage: _Stage, phase: Phase, new: int, total: int) -> float:
+    def _working(self, stage: Stage, phase: Phase) -> Working:
+        key = ("working", stage.key, phase)
+        if key not in self._cost:
+            self._cost[key] = working_weights(stage.spec, phase, first=stage.first, last=stage.last)
+        working: Working = self._cost[key]
+        return working
+
+    def _sent_s(self, layout: Layout, stage: Stage, phase: Phase, new: int, total: int) -> float:
         """Seconds of a stage's collectives, `new` tokens on this data rank and `total` on all."""
         network, tensor, everyone = self.network, layout.tensor, layout.tensor * layout.data
         sends = self._sends(layout, stage)
@@ -342,7 +318,7 @@ class Clock:
                 seconds += network.gather_s(everyone, lacks * row, total * row)
         return seconds
 
-    def _sends(self, layout: Layout, stage: _Stage) -> _Sends:
+    def _sends(self, layout: Layout, stage: Stage) -> _Sends:
         key = ("sends", stage.key, layout.tensor, layout.data, layout.decode_context)
         if key not in self._cost:
             row = self.hidden * OPERAND_BYTES

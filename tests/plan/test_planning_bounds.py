@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -149,3 +150,13 @@ def test_a_frontier_is_drawn_as_far_as_choices_are():
     assert found.explored_gpus == 48
     assert {point.gpus for point in found.frontier} <= {8, 16, 32, 48}
     assert max(point.gpus for point in found.frontier) > 16
+
+
+def test_more_gpus_than_the_fewest_are_looked_at_evenly_spread(monkeypatch):
+    """Of 13 to 16, 32 and 48, three: 14, 16 and 48. Where the fastest comes first, all; 13 to 15 have no layout."""
+    monkeypatch.setattr(sys.modules[plan.__module__], "MOST_BESIDE", 3)
+    found = [
+        plan(request(dense_model(), batch=4, tokens=1, node=16, objective=objective), [gpu(7 * MIB)]).plans[0].fastest
+        for objective in ("gpus", "tpot")
+    ]
+    assert [[choice.gpus for choice in fastest] for fastest in found] == [[12, 16, 48], [12, 16, 32, 48]]
