@@ -27,7 +27,7 @@ SHOWN = 32
 EXPLORED = 4
 """Beyond the fewest, up to this many times as many GPUs are looked at (at least a node)."""
 MOST_BESIDE = 16
-"""Numbers of GPUs among these, evenly spread, where none of them can come first: they show what more GPUs would give."""
+"""Numbers of GPUs among these, evenly spread, where none of them can come first: they show what more would give."""
 PROVEN = 8
 """Smaller numbers of GPUs that the proof shows, the nearest first."""
 SLOW = ("tpot", "ttft")
