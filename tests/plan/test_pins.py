@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from planning import dense_model, headed_model, moe_model, paired_model, rules, shipped
 
 from kvcalc.plan.layouts import FREE, MAX_RANKS, Pins, check_pins
 from kvcalc.problems import KvcalcError
+from kvcalc.spec.ffn import Moe
+from kvcalc.spec.model import ModelSpec
 
 REASONS = [
     (paired_model(), Pins(decode_context=2), 3, "DCP2 takes TP4 at least, but a node has 3 GPUs: pin that TP"),
@@ -27,6 +31,11 @@ REASONS = [
 def test_why_twelve_gpus_have_no_layout_that_was_asked_for(spec, pins, node, why):
     """Where sizes alone say it: 12 = 4 x 3 x 1; DCP 2 of two KV heads takes TP4."""
     assert pins.refusal(rules(spec), 12, node) == why
+
+
+def odd_experts() -> ModelSpec:
+    """Of 5 x 7 x 11 channels."""
+    return replace(moe_model(), ffn={"mlp": Moe(num_experts=16, num_experts_per_tok=4, moe_intermediate_size=385)})
 
 
 BAD_PINS = [
@@ -68,6 +77,12 @@ BAD_PINS = [
     ),
     # 384 = 2^7 x 3 channels of an expert
     (moe_model(), Pins(data=5, expert_parallel=False), "test-model on TP1 x DP5: 5", "nearest -dp that works: 3, 4, 6"),
+    (
+        odd_experts(),
+        Pins(data=3, expert_parallel=False),
+        "test-model on TP1 x DP3: 3",
+        "nearest -dp that works: 1, 5, 7",
+    ),
     (moe_model(), Pins(data=17), "test-model on TP1 x DP17: 17 ranks", "nearest -dp that works: 12, 16, 24"),
     (dense_model(), Pins(tensor=3, data=2), "test-model on TP3 x DP2: 3 ranks", "nearest -tp that works: 1, 2, 4"),
     (dense_model(), Pins(tensor=3, pipeline=6), "test-model on TP3 x PP6: 3", "nearest -tp that works: 1, 2, 4"),
