@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from kvcalc.plan.layouts import Layout
+from kvcalc.engines.base import Parallel
 from kvcalc.plan.ledger import Job
 from kvcalc.plan.report import FitLine, GpuPlan
 from kvcalc.plan.request import Request
@@ -52,7 +52,7 @@ def of_batches(request: Request, job: Job, gpus: Sequence[HardwareSpec], plans: 
         if not found.choices:
             continue
         batch = found.choices[0].rank_batch
-        for name, most in _at_once(request, job, hardware, found.choices[0].layout):
+        for name, most in _at_once(request, job, hardware):
             if batch > most:
                 yield (
                     f"{batch:,} sequences on a rank of {hardware.name}, but {request.engine.name} runs {most:,} at once"
@@ -64,7 +64,7 @@ def of_fit(request: Request, job: Job, hardware: HardwareSpec, lines: Sequence[F
     """Of more sequences that fit a rank than its engine runs at once."""
     for first in lines[:1]:
         batch = first.max_batch_size // first.layout.data
-        for name, most in _at_once(request, job, hardware, first.layout):
+        for name, most in _at_once(request, job, hardware):
             if batch > most:
                 yield (
                     f"{batch:,} sequences fit a rank, but {request.engine.name} runs {most:,} at once ({name}):"
@@ -72,9 +72,9 @@ def of_fit(request: Request, job: Job, hardware: HardwareSpec, lines: Sequence[F
                 )
 
 
-def _at_once(request: Request, job: Job, hardware: HardwareSpec, layout: Layout) -> Iterator[tuple[str, int]]:
-    """(setting, sequences that a rank runs at once), where the engine has such a setting."""
-    settings = job.settings(layout.of_one_replica, request.demand.lengths.longest, job.gpu_defaults(hardware))
+def _at_once(request: Request, job: Job, hardware: HardwareSpec) -> Iterator[tuple[str, int]]:
+    """(setting, sequences that a rank runs at once, whatever the layout), where the engine has such a setting."""
+    settings = job.settings(Parallel(), request.demand.lengths.longest, job.gpu_defaults(hardware))
     for name in AT_ONCE:
         if hasattr(settings, name):
             yield name, getattr(settings, name)
