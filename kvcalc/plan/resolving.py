@@ -99,7 +99,7 @@ def resolve(
         max_gpus=_most_gpus(spec, at),
         objective=spec.objective,
         prices=_prices(spec, at),
-        calibration=_calibration(spec, gpus[0], at),
+        calibration=_calibration(spec, gpus, at),
         alternatives=alternatives,
         remarks=tuple(_remarks(spec, found)),
     )
@@ -272,12 +272,13 @@ def _prices(spec: PlanSpec, at: _Places) -> dict[str, float]:
     return found
 
 
-def _calibration(spec: PlanSpec, hardware: HardwareSpec, at: _Places) -> Calibration | None:
+def _calibration(spec: PlanSpec, gpus: Sequence[HardwareSpec], at: _Places) -> Calibration | None:
     with at("calibration"):
         if spec.calibration is None:
             return None
         found = load_calibration(spec.calibration)
-        ceilings(hardware, found)  # refuses those of another GPU
+        for hardware in gpus:
+            ceilings(hardware, found)  # refuses those of another GPU
         return found
 
 

@@ -192,6 +192,16 @@ def test_a_calibration_of_another_gpu_is_asked_about_and_one_beyond_the_peak_ref
     )
 
 
+def test_a_calibration_is_of_each_gpu_that_is_given(tmp_path):
+    report = {"machine": {"device": "NVIDIA H200"}, "ceilings": {"read_bytes_per_s": 4.57e12}}
+    (tmp_path / "c.json").write_text(json.dumps(report))
+    spec = PlanSpec(model="qwen3-8b", gpu="h200", seq_len=5, calibration=str(tmp_path / "c.json"))
+    for names in (("h200", "h100"), ("h100", "h200")):
+        with pytest.raises(KvcalcError) as caught:
+            resolve(spec, hardware=[gpu(name=name) for name in names])
+        assert "h100-sxm 3.35 TB/s at most" in caught.value.problems[0].message
+
+
 def test_a_calibration_is_read(tmp_path):
     report = {"command": "verify", "gpu": "x", "ceilings": {}}
     (tmp_path / "c.json").write_text(json.dumps(report))
