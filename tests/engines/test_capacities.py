@@ -55,6 +55,8 @@ def test_ideal_ends_where_the_bytes_end() -> None:
     assert (staged.max_tokens_per_request, staged.concurrency, staged.budget_bytes) == (200, Fraction(1, 5), 200 * ROW)
     nothing = capacity("ideal", model({"f": full()}, [""], context=7), 100)
     assert (nothing.concurrency, nothing.max_tokens_per_request, nothing.budget_bytes) == (0, 7, 100)
+    nothing = capacity("ideal", model({"f": full()}, ["", ""], context=7), (300, 100), pp=2)
+    assert (nothing.concurrency, nothing.budget_bytes) == (0, 100)
 
 
 def test_ideal_pays_for_the_encoders_tokens() -> None:
@@ -253,6 +255,7 @@ def test_vllm_counts_an_encoders_blocks_and_lone_states() -> None:
     assert capacity("vllm", spec, 10**9).units_per_request == 28 + 94
     unknown = model({"f": full(), "x": cross(8)}, [("f", "x")], context=448)
     assert capacity("vllm", unknown, 10**9).units_per_request == 28
+    assert capacity("vllm", unknown, 10**9, block_size=1).units_per_request == 448
     # a model of states alone: one block a request, as long as the context
     states = model({"a": kda()}, "aa", context=1000, model_type="kimi_linear")
     found = capacity("vllm", states, 10**9, version="0.20.0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -375,8 +375,8 @@ def test_weights_are_counted_from_the_spec_unless_given() -> None:
     spec = llama(2, 8, 5, 11, 4, 2, dim=3)
     engine = find_engine("vllm")
 
-    def weights(**ranks: int) -> int:
-        settings = engine.configure(parallel=parallel(**ranks), max_model_len=64)
+    def weights(drafts: int = 0, **ranks: int) -> int:
+        settings = engine.configure(parallel=parallel(**ranks), max_model_len=64, num_speculative_tokens=drafts)
         sized = size_in_engine([spec], engine, settings, seq_len=64, memory=Memory(gpu_bytes=2**30)).models[0]
         assert sized.budget is not None
         return sized.budget.overheads[0].bytes
@@ -386,5 +386,10 @@ def test_weights_are_counted_from_the_spec_unless_given() -> None:
     assert weights(pp=2) == 2 * (layer + 8 + 64 * 8)
     # half the heads and the rows, 3 of the 5 columns of a block
     assert weights(tp=2) == 2 * (2 * (288 // 2 + 3 * 8 * 3 + 2 * 8) + 8 + 64 * 8)
+    # a prediction layer, its three norms and its projection of two hidden states, where drafts are asked for
+    spec = replace(spec, mtp_layers=(replace(spec.layers[0], count=1),))
+    mtp = layer + 3 * 8 + 2 * 8 * 8
+    assert weights() == 2 * (2 * layer + 8 + 2 * 64 * 8)
+    assert weights(drafts=1) == weights() + 2 * mtp
     report = size_in_engine([DENSE, DENSE], engine, engine.configure(), seq_len=10**6)
     assert (len(report.models), len(report.warnings)) == (2, 2)

@@ -149,7 +149,7 @@ def _equal_groups(pages: Sequence[Page]) -> tuple[list[Group], int]:
     buckets: dict[tuple[object, ...], Bucket] = {}
     for page in pages:
         # Full attention that once was a window merges with plain full attention.
-        key = (*page.kind[:1], *page.kind[2:]) if page.keep is Keep.FULL else page.kind
+        key = page.kind[2:] if page.keep is Keep.FULL else page.kind
         buckets.setdefault(key, []).append(page)
     counts = [len(bucket) for bucket in buckets.values()]
     size = max(counts) if 2 * max(counts) < 3 * min(counts) else min(counts)
