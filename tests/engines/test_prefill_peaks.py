@@ -18,6 +18,7 @@ MODELS = {
     "full and chunks": model((1, full()), (3, chunked(attention_chunk_size=100))),
     "states": model((2, short_conv())),
     "full and states": model((1, full()), (2, short_conv())),
+    "windows and states": model((1, sliding(sliding_window=100)), (1, short_conv())),
 }
 
 
@@ -27,9 +28,12 @@ MODELS = {
     block=st.sampled_from([16, 32, 48]),
     tokens=st.integers(1, 4000),
     drafts=st.sampled_from([0, 1, 3]),
+    caches=st.booleans(),
 )
-def test_no_step_holds_more(name: str, step: int, block: int, tokens: int, drafts: int) -> None:
-    settings = ENGINE.configure(max_num_batched_tokens=step, block_size=block, num_speculative_tokens=drafts)
+def test_no_step_holds_more(name: str, step: int, block: int, tokens: int, drafts: int, caches: bool) -> None:
+    settings = ENGINE.configure(
+        max_num_batched_tokens=step, block_size=block, num_speculative_tokens=drafts, enable_prefix_caching=caches
+    )
     groups = planned(MODELS[name], BF16, settings).groups
     counter = Counter(settings=settings, max_model_len=4096)
     every = [
@@ -37,3 +41,13 @@ def test_no_step_holds_more(name: str, step: int, block: int, tokens: int, draft
         for start in range(0, tokens, step)
     ]
     assert counter.peak(groups, tokens) == max(every)
+
+
+def test_a_peak_before_the_last_step_beside_states_without_blocks() -> None:
+    """Steps of 12 over a window of 30 in blocks of 16: step 7 (tokens 72 to 83) sees 43 to 83, in blocks 2 to 5; the
+    last, token 84 alone, sees 55 to 84, in blocks 3 to 5; the first four see three blocks at most. A state is one."""
+    settings = ENGINE.configure(max_num_batched_tokens=12, block_size=16, enable_prefix_caching=False)
+    spec = model((1, sliding(sliding_window=30)), (1, short_conv()))
+    groups = planned(spec, BF16, settings).groups
+    assert [group.first.block_size for group in groups] == [16, 0]
+    assert Counter(settings=settings, max_model_len=4096).peak(groups, 85) == 4 + 1
