@@ -31,11 +31,11 @@ MODELS = {
     caches=st.booleans(),
 )
 def test_no_step_holds_more(name: str, step: int, block: int, tokens: int, drafts: int, caches: bool) -> None:
-    settings = ENGINE.configure(
+    options = ENGINE.configure(
         max_num_batched_tokens=step, block_size=block, num_speculative_tokens=drafts, enable_prefix_caching=caches
     )
-    groups = planned(MODELS[name], BF16, settings).groups
-    counter = Counter(settings=settings, max_model_len=4096)
+    groups = planned(MODELS[name], BF16, options).groups
+    counter = Counter(settings=options, max_model_len=4096)
     every = [
         sum(counter.held(group.first, min(start + step, tokens), start) for group in groups)
         for start in range(0, tokens, step)
@@ -46,8 +46,8 @@ def test_no_step_holds_more(name: str, step: int, block: int, tokens: int, draft
 def test_a_peak_before_the_last_step_beside_states_without_blocks() -> None:
     """Steps of 12 over a window of 30 in blocks of 16: step 7 (tokens 72 to 83) sees 43 to 83, in blocks 2 to 5; the
     last, token 84 alone, sees 55 to 84, in blocks 3 to 5; the first four see three blocks at most. A state is one."""
-    settings = ENGINE.configure(max_num_batched_tokens=12, block_size=16, enable_prefix_caching=False)
+    options = ENGINE.configure(max_num_batched_tokens=12, block_size=16, enable_prefix_caching=False)
     spec = model((1, sliding(sliding_window=30)), (1, short_conv()))
-    groups = planned(spec, BF16, settings).groups
+    groups = planned(spec, BF16, options).groups
     assert [group.first.block_size for group in groups] == [16, 0]
-    assert Counter(settings=settings, max_model_len=4096).peak(groups, 85) == 4 + 1
+    assert Counter(settings=options, max_model_len=4096).peak(groups, 85) == 4 + 1

@@ -84,10 +84,11 @@ class Counter:
     def peak(self, groups: tuple[Group, ...], tokens: int) -> int:
         """Most blocks of all groups at once while a prompt is prefilled in steps of max_num_batched_tokens."""
         step = self.settings.max_num_batched_tokens
-        span = max((g.first.span for g in groups), default=0) + self.extra_retained
+        last, period = ceil_div(tokens, step), _period([g.first for g in groups], step)
+        # A step of an earlier period holds no more than the one a period later, unless that is the last, cut short.
         return max(
             sum(self.held(g.first, min(number * step, tokens), (number - 1) * step) for g in groups)
-            for number in _steps(tokens, step, span, _period([g.first for g in groups], step))
+            for number in range(max(1, last - period), last + 1)
         )
 
     def steady(self, groups: tuple[Group, ...], tokens: int) -> int:
@@ -124,10 +125,3 @@ def _period(pages: Sequence[Page], step: int) -> int:
     moving = [page for page in pages if page.keep in (Keep.WINDOW, Keep.CHUNK, Keep.STATE)]
     chunks = [page.span for page in moving if page.keep is Keep.CHUNK]
     return min(PERIOD, lcm(step, *(page.block_size or 1 for page in moving), *chunks) // step)
-
-
-def _steps(tokens: int, step: int, span: int, period: int) -> list[int]:
-    """The prefill steps that can hold the most: until the windows are full, and the last period."""
-    last = max(1, ceil_div(tokens, step))
-    filling = min(last, span // step + 2, PERIOD)
-    return sorted({*range(1, filling + 1), *range(max(1, last - period), last + 1)})
