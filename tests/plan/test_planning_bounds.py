@@ -13,7 +13,7 @@ from planning import MIB, dense_model, gpu, moe_model, request, weighted
 from kvcalc.plan.demand import Demand, Target
 from kvcalc.plan.layouts import Pins
 from kvcalc.plan.lengths import Lengths, Trace
-from kvcalc.plan.planning import EXPLORED, PROVEN, SHOWN, plan
+from kvcalc.plan.planning import EXPLORED, MOST_BESIDE, PROVEN, SHOWN, plan
 from kvcalc.problems import KvcalcError
 from kvcalc.spec.ffn import Dense
 from kvcalc.spec.model import LayerEntry
@@ -54,8 +54,8 @@ def test_fewer_sequences_than_data_ranks(batch, ranks, said):
 
 
 def test_how_much_a_report_holds():
-    """32 choices of each kind of GPU, eight numbers in the proof, four times as many GPUs as suffice."""
-    assert (SHOWN, PROVEN, EXPLORED) == (32, 8, 4)
+    """32 choices of each kind of GPU, eight numbers in the proof, four times as many GPUs as suffice, 16 beside."""
+    assert (SHOWN, PROVEN, EXPLORED, MOST_BESIDE) == (32, 8, 4, 16)
     many = plan(request(moe_model(), batch=64, tokens=100, objective="throughput"), [gpu(200 * MIB)]).plans[0]
     assert (len(many.choices), many.explored_gpus) == (32, 8)
 
