@@ -26,7 +26,7 @@ class LayerStreams:
     streams: tuple[Stream, ...]
     parts: tuple[tuple[Stream, ...], ...]
     """The same, one tuple per attention module of the layer."""
-    draft: bool = False
+    draft: bool
 
 
 _RECENT: dict[tuple[int, bool], tuple[ModelSpec, tuple[LayerStreams, ...]]] = {}

@@ -89,7 +89,7 @@ def _pad(tokens: int) -> int:
     return round_up(tokens, PADDING)
 
 
-def cells(settings: Settings, *, batch: int = 1, seq_len: int = 0) -> Cells:
+def cells(settings: Settings, *, batch: int = 1, seq_len: int = PADDING) -> Cells:
     """The context of a server, or one that just holds `batch` sequences of `seq_len` tokens."""
     sequences = settings.n_seq_max or batch
     wanted = settings.n_ctx or sequences * (seq_len if settings.kv_unified else _pad(seq_len))

@@ -17,6 +17,7 @@ from engine_allocations import (
     causes,
 )
 from engine_factories import (
+    cross,
     full,
     mamba2,
     mla,
@@ -86,6 +87,20 @@ def test_llamacpp_states_and_encoders_are_one_a_sequence() -> None:
     assert answer.kv_cache_dtype == "bf16,conv=fp32,state=fp32"
     answer = allocated("llama.cpp", DECODER, 256, 2, encoder=1500, n_seq_max=3)
     assert answer.allocated_bytes == 3 * 2 * (256 * ROW + 1500 * 2048)
+
+
+def test_llamacpp_without_a_context_or_an_encoder_that_is_stated() -> None:
+    """The smallest context is one padding of 256 cells."""
+    context = llamacpp.cells(llamacpp.Settings())
+    assert (context.per_sequence, context.sequences, context.streams) == (256, 1, 1)
+    stream, *_ = cross().streams()
+    assert llamacpp.stream_cells(stream, context, llamacpp.Settings()) == 0
+
+
+@pytest.mark.parametrize("engine", ["llama.cpp", "transformers"])
+def test_layers_for_drafts_are_not_kept_where_none_are_made(engine: str) -> None:
+    plain, drafts = (allocated(engine, model({"f": full()}, "fff", mtp=mtp), 256) for mtp in (None, "f"))
+    assert plain.allocated_bytes == drafts.allocated_bytes == 3 * 256 * ROW
 
 
 def test_llamacpp_prints_a_line_for_each_cache() -> None:

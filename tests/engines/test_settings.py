@@ -61,6 +61,8 @@ def test_every_engine_is_listed_and_says_what_it_does() -> None:
     assert [engine.name for engine in engines if engine.dense_over_data] == ["sglang"]
     assert [engine.name for engine in engines if engine.even_experts] == ["sglang"]
     assert [engine.name for engine in engines if engine.gpu_defaults] == ["vllm", "lmdeploy"]
+    # a context, and a pool of states, are as large for one sequence as for several
+    assert [engine.name for engine in engines if not engine.batch_scales] == ["sglang", "llama.cpp"]
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,19 @@ class Choice:
         """Whether the line runs before any test."""
         return AT_IMPORT in self.by_line.get((mutant.path, mutant.line), ())
 
-    def of(self, mutant: Mutant) -> list[str]:
-        """Fastest first. Of a line that (also) runs at import a test may meet the result: all of the file's then."""
+    def of(self, mutant: Mutant, most: float = MAX_SECONDS) -> list[str]:
+        """Fastest first. Of a line that (also) runs at import a test may meet the result: all of the file's then.
+
+        Args:
+            most: seconds of tests.
+        """
         near = self.by_line.get((mutant.path, mutant.line), frozenset({AT_IMPORT}))
         found = near
         if AT_IMPORT in near:
             found = near.union(*(tests for (path, _), tests in self.by_line.items() if path == mutant.path))
         ordered = sorted(found - {AT_IMPORT}, key=lambda test: (test not in near, self.seconds.get(test, 0.0), test))
         total = accumulate(self.seconds.get(test, 0.0) for test in ordered)
-        return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= MAX_SECONDS]
+        return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= most]
 
 
 def measured(files: Sequence[str], tests: Sequence[str]) -> Choice:

@@ -26,6 +26,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,10 @@ def verdicts(chosen: Sequence[Mutant], choice: Choice) -> Iterator[tuple[Mutant,
     print(f"  {len(quick)} swapped, {len(again)} of them tried again; {len(slow)} imported", flush=True)
     imported = Imported(choice.seconds)
     for mutant, tests in (*again, *slow):
-        yield mutant, imported.try_out(mutant, tests)
+        verdict = imported.try_out(mutant, tests)
+        if not verdict.killed and len(every := choice.of(mutant, inf)) > len(tests):
+            verdict = imported.try_out(mutant, every[len(tests) :])
+        yield mutant, verdict
 
 
 def tried(room: str, choice: Choice, chosen: Sequence[Mutant], known: Sequence[Reason]) -> Mapping[str, Any]:

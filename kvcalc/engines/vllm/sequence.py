@@ -113,7 +113,7 @@ class Counter:
 
     def admission_of(self, pool: Pool, tokens: int | None = None) -> int:
         """Of all groups: what the log's concurrency divides by."""
-        return sum(max(self.admission(page, tokens) for page, _ in g.kinds) for g in pool.groups)
+        return sum(self.admission(g.first, tokens) for g in pool.groups)
 
 
 PERIOD = 8192
