@@ -33,7 +33,7 @@ class Choice:
         return AT_IMPORT in self.by_line.get((mutant.path, mutant.line), ())
 
     def of(self, mutant: Mutant, most: float = MAX_SECONDS) -> list[str]:
-        """Fastest first. Of a line that (also) runs at import a test may meet the result: all of the file's then.
+        """Fastest first. What a line makes at import may be met by any test, even one that runs no line of the file.
 
         Args:
             most: seconds of tests.
@@ -41,7 +41,7 @@ class Choice:
         near = self.by_line.get((mutant.path, mutant.line), frozenset({AT_IMPORT}))
         found = near
         if AT_IMPORT in near:
-            found = near.union(*(tests for (path, _), tests in self.by_line.items() if path == mutant.path))
+            found = near.union(self.seconds)
         ordered = sorted(found - {AT_IMPORT}, key=lambda test: (test not in near, self.seconds.get(test, 0.0), test))
         total = accumulate(self.seconds.get(test, 0.0) for test in ordered)
         return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= most]
@@ -54,7 +54,7 @@ def measured(files: Sequence[str], tests: Sequence[str]) -> Choice:
         include = ",".join(f"*/{path}" for path in files)
         config.write_text(f"[run]\ninclude = {include}\ndata_file = {data}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", "-p", "quick", "--cov",
-                   f"--cov-config={config}", "--cov-context=test", "--cov-report=", "--durations=0", "-vv"]  # fmt: skip
+                   f"--cov-config={config}", "--cov-context=test", "--cov-report=", "--durations=0", "-vvvv"]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         done = run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
         if done.returncode:
