@@ -90,7 +90,7 @@ TRACES = (
     b'{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47]}\n',
 )
 CALIBRATIONS = (
-    b'{"machine": {"device": "x", "driver": "1", "date": "2026"}, "ceilings": {"read_bytes_per_s": 4e12,'
+    b'{"machine": {"device": "x", "driver": "1", "date": "2026"}, "ceilings": {"read_bytes_per_s": 3e12,'
     b' "gemm_flops_per_s": {"bf16": 7e14}}}',
 )
 SETTINGS = (
