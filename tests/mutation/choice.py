@@ -54,7 +54,8 @@ def measured(files: Sequence[str], tests: Sequence[str]) -> Choice:
         include = ",".join(f"*/{path}" for path in files)
         config.write_text(f"[run]\ninclude = {include}\ndata_file = {data}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", "-p", "quick", "--cov",
-                   f"--cov-config={config}", "--cov-context=test", "--cov-report=", "--durations=0", "-vvvv"]  # fmt: skip
+                   f"--cov-config={config}", "--cov-context=test", "--cov-report=",
+                   "--durations=0", "-vvvv"]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         done = run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
         if done.returncode:
