@@ -255,7 +255,8 @@ def test_vllm_counts_an_encoders_blocks_and_lone_states() -> None:
     assert capacity("vllm", spec, 10**9).units_per_request == 28 + 94
     unknown = model({"f": full(), "x": cross(8)}, [("f", "x")], context=448)
     assert capacity("vllm", unknown, 10**9).units_per_request == 28
-    assert capacity("vllm", unknown, 10**9, block_size=1).units_per_request == 448
+    alike = model({"f": full(), "x": cross(8, 128)}, [("f", "x")], context=448)
+    assert capacity("vllm", alike, 10**9, block_size=1).units_per_request == 448
     # a model of states alone: one block a request, as long as the context
     states = model({"a": kda()}, "aa", context=1000, model_type="kimi_linear")
     found = capacity("vllm", states, 10**9, version="0.20.0")

@@ -118,6 +118,12 @@ def test_equal_pages_are_dealt_out_in_any_layout() -> None:
         assert [len(group.pages) for group in pool(spec, kv_cache_layout=layout).groups] == [2, 2, 2]
 
 
+def test_latents_and_keys_with_pages_of_one_size_stay_apart() -> None:
+    """2 x 9 heads x 32 x 2 B are the 1,152 B of a latent of 512 + 64; vLLM compares whole specs of caches."""
+    spec = model({"m": mla(), "f": full(9, 32), "s": sliding(100, 9, 32)}, "mfss")
+    assert [len(group.pages) for group in pool(spec).groups] == [1, 1, 1, 1]
+
+
 def test_states_apart_full_attention_that_was_a_window_merges_with_the_rest() -> None:
     """Three states and three full layers make two groups of three (_get_kv_cache_groups_uniform_page_size)."""
     spec = model({"a": gdn(), "s": sliding(100), "f": full()}, "aaasff")
