@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvcalc.cache_dtypes import ALIASES, CACHE_DTYPES, FormatChoice, cache_dtype, parse_kv_cache_dtype
-from kvcalc.formats import Format, Role, RowFormat, Segment, bytes_of
+from kvcalc.formats import Format, Role, RowFormat, Segment, bytes_of, round_up
 from kvcalc.problems import KvcalcError
 
 
@@ -86,6 +86,10 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize(("name", "role", "rows", "heads", "width", "expected"), BY_HAND)
+def test_a_multiple_from_a_number_on() -> None:
+    assert [round_up(a, 6) for a in (0, 1, 6, 7, 12, 13)] == [0, 6, 6, 12, 12, 18]
+
+
 def test_bytes_by_hand(name: str, role: Role, rows: int, heads: int, width: int, expected: int) -> None:
     assert stored(name, rows, heads, width, role) == expected
 
