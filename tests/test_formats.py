@@ -85,11 +85,11 @@ BY_HAND = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "role", "rows", "heads", "width", "expected"), BY_HAND)
 def test_a_multiple_from_a_number_on() -> None:
     assert [round_up(a, 6) for a in (0, 1, 6, 7, 12, 13)] == [0, 6, 6, 12, 12, 18]
 
 
+@pytest.mark.parametrize(("name", "role", "rows", "heads", "width", "expected"), BY_HAND)
 def test_bytes_by_hand(name: str, role: Role, rows: int, heads: int, width: int, expected: int) -> None:
     assert stored(name, rows, heads, width, role) == expected
 
