@@ -92,8 +92,8 @@ class Compressed(Attention):
                 rows, flops = self._chosen(stream), 2 * self.head_dim
                 found.append(Work(name=f"scores ({stream.name})", extent=rows, units=heads, flops=flops))
                 found.append(Work(name=f"values ({stream.name})", extent=rows, units=heads, flops=flops))
-            elif stream.role is Role.INDEX:
-                found.append(scan_work(self.index_n_heads or 0, stream.width, stream.extent))
+            elif stream.role is Role.INDEX and self.index_n_heads:
+                found.append(scan_work(self.index_n_heads, stream.width, stream.extent))
         return tuple(found)
 
     def _chosen(self, stream: Stream) -> Extent:
@@ -125,12 +125,11 @@ class Compressed(Attention):
         found.append(vector("sinks", (heads,), part, units=heads))
         if self.compress_ratio:
             found += self._compressor_tensors("compressor", width, hidden_size)
-            if self.index_head_dim:
-                index_heads = self.index_n_heads or 0
+            if self.index_head_dim and self.index_n_heads:
                 found += self._compressor_tensors("indexer.compressor", self.index_head_dim, hidden_size)
-                queries = (index_heads * self.index_head_dim, q_rank or hidden_size)
+                queries = (self.index_n_heads * self.index_head_dim, q_rank or hidden_size)
                 found += matrix("indexer.q_b_proj", queries, part)
-                found += matrix("indexer.weights_proj", (index_heads, hidden_size), part, quantizable=False)
+                found += matrix("indexer.weights_proj", (self.index_n_heads, hidden_size), part, quantizable=False)
         return tuple(found)
 
     def _compressor_tensors(self, name: str, width: int, hidden_size: int) -> tuple[Tensor, ...]:
