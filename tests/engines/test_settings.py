@@ -395,3 +395,4 @@ def test_weights_are_counted_from_the_spec_unless_given() -> None:
     assert weights(drafts=1) == weights() + 2 * mtp
     report = size_in_engine([DENSE, DENSE], engine, engine.configure(), seq_len=10**6)
     assert (len(report.models), len(report.warnings)) == (2, 2)
+    assert [one.allocation.batch_size for one in report.models] == [1, 1]
