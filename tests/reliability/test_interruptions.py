@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,14 @@ LONG: dict[str, tuple[str, ...]] = {
     "a check of 10,000 files": ("check", "--isolated", "many"),
     "a log of 64 MiB": ("reconcile", "server.log", "--model", "qwen-72b"),
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """A job in a shell's background ignores Ctrl-C, and whatever it starts would too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
