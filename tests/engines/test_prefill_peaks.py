@@ -35,7 +35,7 @@ def test_no_step_holds_more(name: str, step: int, block: int, tokens: int, draft
         max_num_batched_tokens=step, block_size=block, num_speculative_tokens=drafts, enable_prefix_caching=caches
     )
     groups = planned(MODELS[name], BF16, options).groups
-    counter = Counter(settings=options, max_model_len=4096)
+    counter = Counter(settings=options, max_model_len=4096, encoder_len=0)
     every = [
         sum(counter.held(group.first, min(start + step, tokens), start) for group in groups)
         for start in range(0, tokens, step)
@@ -50,4 +50,4 @@ def test_a_peak_before_the_last_step_beside_states_without_blocks() -> None:
     spec = model((1, sliding(sliding_window=30)), (1, short_conv()))
     groups = planned(spec, BF16, options).groups
     assert [group.first.block_size for group in groups] == [16, 0]
-    assert Counter(settings=options, max_model_len=4096).peak(groups, 85) == 4 + 1
+    assert Counter(settings=options, max_model_len=4096, encoder_len=0).peak(groups, 85) == 4 + 1

@@ -222,15 +222,17 @@ def test_layers_left_alone_share_blocks_that_cover_both_formats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "slot"),
+    ("dtype", "width", "slot"),
     # K and V of one head and token together: TurboQuant to 2 B, Octave to 8, its compact form to 4
-    [("turboquant_3bit_nc", 50 + 52), ("turboquant_k3v4_nc", 50 + 68), ("octave_k3v3", 120),
-     ("octave_k3v3_compact", 100), ("octave_k3v4", 136)],
+    [("turboquant_3bit_nc", 128, 50 + 52), ("turboquant_k3v4_nc", 128, 50 + 68), ("octave_k3v3", 128, 120),
+     ("octave_k3v3_compact", 128, 100), ("octave_k3v4", 128, 136),
+     ("turboquant_k3v4_nc", 72, 27 + 2 + 36 + 4 + 1), ("octave_k3v3_compact", 64, 2 * (24 + 2))],
 )  # fmt: skip
-def test_slots_are_rounded_up(dtype: str, slot: int) -> None:
-    (page,) = model_pages(model({"f": full()}, "f"), parse_kv_cache_dtype(dtype), settings(skip_layers=()))
+def test_slots_are_rounded_up(dtype: str, width: int, slot: int) -> None:
+    spec, formats = model({"f": full(8, width)}, "f"), parse_kv_cache_dtype(dtype)
+    (page,) = model_pages(spec, formats, settings(skip_layers=()))
     assert page.page_bytes == 16 * 8 * slot
-    (page,) = model_pages(model({"f": full()}, "f"), parse_kv_cache_dtype(dtype), settings(skip_layers=(), tp=4))
+    (page,) = model_pages(spec, formats, settings(skip_layers=(), tp=4))
     assert page.page_bytes == 16 * 2 * slot
 
 

@@ -272,7 +272,7 @@ def test_the_longest_request_is_the_one_vllm_estimates(case: Case) -> None:
     spec = model({"f": full(g["num_kv_heads_rank"], g["head_dim"])}, "f" * g["num_hidden_layers"])
     settings = Settings(block_size=case["block_size"])
     pool = planned(spec, parse_kv_cache_dtype("fp16"), settings)
-    counter = Counter(settings=settings, max_model_len=case["max_model_len"])
+    counter = Counter(settings=settings, max_model_len=case["max_model_len"], encoder_len=0)
     fits = lambda n: counter.admission_of(pool, n) * pool.block_bytes <= case["available_bytes"]  # noqa: E731
     assert longest_that_fits(fits, case["max_model_len"]) == case["expect_tokens"]
 

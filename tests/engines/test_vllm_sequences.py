@@ -101,7 +101,7 @@ def test_a_state_is_kept_once_and_twice_where_a_step_leaves_a_block_of_the_grid(
     for drafts in (0, 2):
         settings = Settings(num_speculative_tokens=drafts, enable_prefix_caching=True)
         page = next(p for p in model_pages(model({"a": gdn(), "f": full()}, "af"), BF16, settings) if p.keep == "state")
-        counter, grid = Counter(settings=settings, max_model_len=LIMIT), page.block_size
+        counter, grid = Counter(settings=settings, max_model_len=LIMIT, encoder_len=0), page.block_size
         assert grid == (288 if drafts else 272)
         assert (
             counter.highest(page, 5000) == counter.held(page, 1, 0) == counter.held(page, grid, grid - 1) == 1 + drafts
@@ -111,5 +111,5 @@ def test_a_state_is_kept_once_and_twice_where_a_step_leaves_a_block_of_the_grid(
         assert counter.admission(page) == 2 + drafts
         lone = Settings(num_speculative_tokens=drafts)
         (alone,) = model_pages(model({"a": gdn()}, "a"), BF16, lone)
-        counter = Counter(settings=lone, max_model_len=LIMIT)
+        counter = Counter(settings=lone, max_model_len=LIMIT, encoder_len=0)
         assert counter.held(alone, 300, 200) == counter.admission(alone) == 1 + drafts

@@ -17,7 +17,7 @@ LARGE = ("sweep", "qwen-72b", "-b", "1:3000:1", "-s", "1K:3000K:1K", "--gpu", "h
 """Nine million points: half a gigabyte that nobody reads, so that it also waits."""
 LONG: dict[str, tuple[str, ...]] = {
     "a sweep that is written": LARGE,
-    "a plan that is sought": ("plan", "deepseek-v3", "--gpu", "h200", "-b", "100K", "-s", "128K", "--tpot", "1ms"),
+    "a plan that is sought": ("plan", "deepseek-v3", "--gpu", "h100", "--rate", "1000", "--isl", "4K", "--osl", "1K"),
     "a check of 10,000 files": ("check", "--isolated", "many"),
     "a log of 64 MiB": ("reconcile", "server.log", "--model", "qwen-72b"),
 }  # fmt: skip

@@ -32,7 +32,7 @@ class Counter:
 
     settings: Settings
     max_model_len: int
-    encoder_len: int = 0
+    encoder_len: int
 
     @property
     def extra_retained(self) -> int:
