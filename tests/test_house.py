@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 from command_line import kvcalc
+from core_rooms import ROOMS
 
 from kvcalc.attention import KINDS
 from kvcalc.cache_dtypes import CACHE_DTYPES
@@ -235,3 +236,20 @@ def test_the_table_of_rooms_is_the_order_that_imports_keep() -> None:
     assert sorted(name for row in named for name in row) == sorted(storey)
     heights = [[storey[name] for name in row] for row in named]
     assert all(max(below) <= min(above) for below, above in pairwise(heights))
+
+
+# --- mutants that are explained
+
+
+def test_every_explanation_is_of_a_line_that_is_still_there() -> None:
+    files = [path for room in ROOMS.values() for path in room.files]
+    lines = {path: [line.strip() for line in (ROOT / path).read_text("utf-8").splitlines()] for path in files}
+    explained = tomllib.loads((ROOT / "tests" / "mutation" / "explained.toml").read_text("utf-8"))["mutant"]
+    stale = [
+        row["was"]
+        for row in explained
+        if not any(
+            re.fullmatch(row["was"], line) for path in files if re.fullmatch(row["path"], path) for line in lines[path]
+        )
+    ]
+    assert stale == []

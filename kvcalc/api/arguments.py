@@ -212,7 +212,7 @@ def formats(dtype: Dtype) -> FormatChoice:
 
 
 class Asked(TypedDict):
-    """A workload by the names of the rooms' arguments."""
+    """A workload by the names of the rooms' arguments, for the command line as well."""
 
     batch_size: int
     seq_len: int | None

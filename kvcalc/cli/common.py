@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from kvcalc.render.document import Document
 
 if TYPE_CHECKING:
-    from kvcalc.cache_dtypes import FormatChoice
+    from kvcalc.api.arguments import Asked
 
 Report = TypeVar("Report")
 
@@ -46,15 +46,6 @@ DtypeOption = Annotated[
         "--kv-cache-dtype", metavar="FORMAT", help="One format, or per stream: key=q8_0,value=q4_0; see `list formats`."
     ),
 ]
-
-
-class Asked(TypedDict):
-    """The workload that options ask for, by the names of the rooms' arguments."""
-
-    batch_size: int
-    seq_len: int | None
-    encoder_len: int | None
-    formats: FormatChoice
 
 
 def workload_of(batch_size: str, seq_len: str | None, kv_cache_dtype: str, encoder_len: str | None) -> Asked:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvcalc.cli.common import (
-    Asked,
     BatchOption,
     DtypeOption,
     EncoderLenOption,
@@ -43,6 +42,7 @@ from kvcalc.cli.engine_options import (
 from kvcalc.cli.models import AssumeOption, HubOption
 
 if TYPE_CHECKING:
+    from kvcalc.api.arguments import Asked
     from kvcalc.engines.base import Engine
     from kvcalc.engines.sizing import Memory
     from kvcalc.layout import CacheLayout
